@@ -1,0 +1,319 @@
+// Package correlation is the domain: one stage instance of an access package assignment request that Entra has paused (or has only told
+// us about), the tickets opened for it, the states it goes through, the moves that are legal, and its timeline. It does no I/O.
+package correlation
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"ticketbridge/handler/fault"
+)
+
+// A State is where a correlation is in its life.
+type State string
+
+// The states. Who moves a correlation in and out of each:
+const (
+	// Received: the callout is remembered; no ticket yet. In: Accept. Out: Advance, when it has chosen the tickets.
+	Received State = "received"
+	// Opening: an intent to create tickets is on record, so a retry looks for them before it creates. In and out: Advance.
+	Opening State = "opening"
+	// Open: every ticket exists, and not all are closed. In: Advance. Out: Advance, told by a close notification or by the sweep.
+	Open State = "open"
+	// Closed: every ticket was seen closed and the outcome is known. In and out: Advance.
+	Closed State = "closed"
+	// Resuming: an intent to resume or to deny is on record, so a retry asks Graph first. In and out: Advance.
+	Resuming State = "resuming"
+
+	Resumed   State = "resumed"   // Graph was told to go on. An end.
+	Denied    State = "denied"    // Graph was told to deny or cancel. An end.
+	Done      State = "done"      // launch and continue: the tickets were opened and have closed; nothing to resume. An end.
+	Expired   State = "expired"   // the deadline passed first. An end.
+	Withdrawn State = "withdrawn" // the request no longer waits in Entra. An end.
+
+	// Held: a person has to decide (an outcome that nobody mapped, a deleted ticket, a denial that Graph refused).
+	// In: Advance. Out: an operator.
+	Held State = "held"
+	// Failed: retries are used up, or the error is permanent. In: Advance. Out: an operator.
+	Failed State = "failed"
+)
+
+// States lists all states in the order of a life.
+var States = []State{Received, Opening, Open, Closed, Resuming, Resumed, Denied, Done, Expired, Withdrawn, Held, Failed}
+
+// moves are the legal ones that the handler makes by itself. Any state that is not an end may also become Failed (a permanent error), Expired or
+// Withdrawn (what is true in Entra does not ask how far we are), and an operator may move Held and Failed anywhere.
+var moves = map[State][]State{
+	Received: {Opening, Done},
+	Opening:  {Open},
+	Open:     {Closed, Held},
+	Closed:   {Resuming, Done, Held},
+	Resuming: {Resumed, Denied, Done, Held},
+}
+
+// Ended says whether s is one of the five ends: nothing happens to the correlation any more.
+func (s State) Ended() bool {
+	switch s {
+	case Resumed, Denied, Done, Expired, Withdrawn:
+		return true
+	default:
+		return false
+	}
+}
+
+// NeedsPerson says whether the correlation waits for an operator.
+func (s State) NeedsPerson() bool { return s == Held || s == Failed }
+
+// Known says whether s is a state of this version.
+func (s State) Known() bool {
+	return slices.Contains(States, s)
+}
+
+// MayBecome says whether the handler by itself may move a correlation from s to next.
+func (s State) MayBecome(next State) bool {
+	if s.Ended() || s.NeedsPerson() {
+		return s.NeedsPerson() && (next == Expired || next == Withdrawn)
+	}
+	if next == Failed || next == Expired || next == Withdrawn {
+		return true
+	}
+	return slices.Contains(moves[s], next)
+}
+
+// An Outcome is what a ticket, or all of them together, came to.
+type Outcome string
+
+// The outcomes. Only Fulfilled ever resumes a request as granted.
+const (
+	Pending   Outcome = "pending"   // the ticket is open
+	Fulfilled Outcome = "fulfilled" // closed, and the work was done
+	Rejected  Outcome = "rejected"  // closed, and the work was not done
+	Unknown   Outcome = "unknown"   // closed, deleted or inactive in a way that nobody mapped: a person decides
+)
+
+// A Ticket is one ticket of a correlation: first a plan, then a record in ServiceNow.
+type Ticket struct {
+	Entry  string            `json:"entry"`            // the name of the rule's entry it comes from
+	Table  string            `json:"table"`            // ServiceNow table
+	Fields map[string]string `json:"fields,omitempty"` // the fields to create it with, as planned; kept until it exists
+
+	SysID   string  `json:"sysId,omitempty"` // "" until it exists
+	Number  string  `json:"number,omitempty"`
+	Link    string  `json:"link,omitempty"`    // for people
+	State   string  `json:"state,omitempty"`   // what was last read, as in "request_state=closed_complete"
+	Outcome Outcome `json:"outcome,omitempty"` // what that means
+	Told    bool    `json:"told,omitempty"`    // the ending is on it as a work note
+}
+
+// An Event is one line of the timeline: a move, an attempt, an answer or an operator's action. It is never changed.
+type Event struct {
+	Seq        int       // place in the timeline, from 1, without gaps
+	At         time.Time // by the clock of the instance that wrote it
+	Kind       string    // one of the Event kinds
+	From, To   State     // of a move; equal otherwise
+	By         string    // "ticketbridge", or the operator
+	Text       string    // one sentence; ids, ticket numbers and reasons, no personal data
+	Reason     fault.Reason
+	Invocation string // the host's invocation id, to find the logs
+}
+
+// Event kinds.
+const (
+	EventMove     = "move"     // the state changed
+	EventAttempt  = "attempt"  // something was tried and did not work; it will be tried again
+	EventSeen     = "seen"     // something was learnt: a ticket's state, a notification, a repeated call
+	EventOperator = "operator" // a person did something
+)
+
+// SchemaVersion is written on each stored correlation, so that a binary can tell a newer one's.
+const SchemaVersion = 1
+
+// A Correlation is the state of one stage instance. It is changed by its methods only, which also write the timeline; whoever stores it
+// stores Pending() in the same transaction.
+type Correlation struct {
+	Key     Key
+	State   State
+	Since   time.Time // when the state was entered
+	Reason  string    // why it is held or failed, or what it waits for: one sentence for people
+	Advice  string    // what the operator can do; may be empty
+	Created time.Time
+	Version string // the storage's ETag; "" before it was stored
+	Schema  int
+
+	// From the callout.
+	Stage       string
+	RequestType string
+	Waits       bool      // the callout said that the request waits for a resume
+	MayWait     bool      // it did not say so, and the stage can wait: Graph is asked before anything is resumed
+	Deadline    time.Time // when Entra gives up waiting; zero when nothing waits
+	PackageID   string
+	PackageName string
+	CatalogID   string
+	CatalogName string
+	TargetName  string // shown in the console, never logged
+
+	// What was opened and how it came out.
+	Rule        string // the rule that chose the tickets
+	OnRejected  string // what to do when the work was not done: deny, cancel or hold
+	Tickets     []Ticket
+	Outcome     Outcome
+	ResumeWith  string // while Resuming: "resume", "deny" or "cancel"
+	CalloutHash string // SHA-256 of the callout's body, to tell a repeated call from a changed one
+	Calls       int    // how often the callout came
+
+	// The step in work.
+	Attempts    int       // failed attempts of the current step
+	NextAttempt time.Time // not before; zero when the step may be tried now
+	LeaseOwner  string    // the invocation that works on the intent
+	LeaseUntil  time.Time
+	LastError   string
+	LastReason  fault.Reason
+
+	Due    time.Time // when the sweep should look at it
+	Events int       // events ever written; the next gets Events+1
+
+	pending []Event
+}
+
+// New makes a correlation in state Received, with its first event.
+func New(key Key, now time.Time, text, invocation string) *Correlation {
+	c := &Correlation{Key: key, State: Received, Since: now, Created: now, Schema: SchemaVersion, Calls: 1}
+	c.add(Event{At: now, Kind: EventMove, To: Received, Text: text, Invocation: invocation})
+	return c
+}
+
+// Pending returns the events that were added since the correlation was loaded or Flushed.
+func (c *Correlation) Pending() []Event { return c.pending }
+
+// Flushed tells the correlation that it is stored, its pending events with it, under the given version.
+func (c *Correlation) Flushed(version string) {
+	c.Version = version
+	c.pending = nil
+}
+
+func (c *Correlation) add(e Event) {
+	c.Events++
+	e.Seq = c.Events
+	if e.By == "" {
+		e.By = "ticketbridge"
+	}
+	c.pending = append(c.pending, e)
+}
+
+// Move changes the state, clears what belonged to the step before, and writes the timeline. A move that is not legal is fault.Internal
+// and changes nothing.
+func (c *Correlation) Move(to State, now time.Time, text, invocation string) error {
+	if !c.State.MayBecome(to) {
+		return &fault.Error{Op: "move " + c.Key.String(), Reason: fault.Internal, Detail: fmt.Sprintf("from %s to %s is not a legal move", c.State, to)}
+	}
+	c.enter(to, now, Event{At: now, Kind: EventMove, Text: text, Invocation: invocation})
+	return nil
+}
+
+func (c *Correlation) enter(to State, now time.Time, e Event) {
+	e.From, e.To = c.State, to
+	c.State, c.Since = to, now
+	c.Attempts, c.NextAttempt = 0, time.Time{}
+	c.LastError, c.LastReason = "", ""
+	c.Reason, c.Advice = "", ""
+	c.Release()
+	if to.Ended() || to == Held || to == Failed {
+		c.Reason = e.Text
+	}
+	c.add(e)
+}
+
+// Note adds to the timeline that something was learnt.
+func (c *Correlation) Note(now time.Time, text, invocation string) {
+	c.add(Event{At: now, Kind: EventSeen, From: c.State, To: c.State, Text: text, Invocation: invocation})
+}
+
+// Attempted records a failed attempt of the current step and when the next may be made.
+func (c *Correlation) Attempted(now, next time.Time, err error, invocation string) {
+	c.Attempts++
+	c.NextAttempt = next
+	c.LastReason, c.LastError = fault.ReasonOf(err), err.Error()
+	c.Advice = fault.Advice(err)
+	c.Release()
+	c.add(Event{
+		At: now, Kind: EventAttempt, From: c.State, To: c.State, Reason: c.LastReason, Invocation: invocation,
+		Text: fmt.Sprintf("attempt %d did not work: %s; next not before %s", c.Attempts, err, next.UTC().Format(time.RFC3339)),
+	})
+}
+
+// Fail moves to Failed, saying why and what to do.
+func (c *Correlation) Fail(now time.Time, text, advice string, reason fault.Reason, invocation string) error {
+	if !c.State.MayBecome(Failed) {
+		return &fault.Error{Op: "move " + c.Key.String(), Reason: fault.Internal, Detail: fmt.Sprintf("from %s to %s is not a legal move", c.State, Failed)}
+	}
+	c.enter(Failed, now, Event{At: now, Kind: EventMove, Text: text, Reason: reason, Invocation: invocation})
+	c.Advice, c.LastReason = advice, reason
+	return nil
+}
+
+// Hold moves to Held, saying what a person has to decide.
+func (c *Correlation) Hold(now time.Time, text, advice, invocation string) error {
+	if err := c.Move(Held, now, text, invocation); err != nil {
+		return err
+	}
+	c.Advice = advice
+	return nil
+}
+
+// Lease takes the right to act on the current intent until the given time. Whoever stores it with the ETag it was read with has it.
+func (c *Correlation) Lease(owner string, until time.Time) {
+	c.LeaseOwner, c.LeaseUntil = owner, until
+}
+
+// Release gives the lease back.
+func (c *Correlation) Release() { c.LeaseOwner, c.LeaseUntil = "", time.Time{} }
+
+// LeasedBy returns for how much longer somebody else than owner has the lease; 0 when nobody has.
+func (c *Correlation) LeasedBy(owner string, now time.Time) time.Duration {
+	if c.LeaseOwner == "" || c.LeaseOwner == owner || !now.Before(c.LeaseUntil) {
+		return 0
+	}
+	return c.LeaseUntil.Sub(now)
+}
+
+// Untold returns the places of the tickets that exist, were still open when the correlation ended without them (it expired or was
+// withdrawn), and do not know it yet.
+func (c *Correlation) Untold() []int {
+	if c.State != Expired && c.State != Withdrawn {
+		return nil
+	}
+	var out []int
+	for i, t := range c.Tickets {
+		if t.SysID != "" && !t.Told && (t.Outcome == Pending || t.Outcome == "") {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// Settled says whether nothing is left to do: the correlation ended, and its tickets know it.
+func (c *Correlation) Settled() bool { return c.State.Ended() && len(c.Untold()) == 0 }
+
+// Judge returns what the tickets came to together: Unknown when one is unknown and none is open, Rejected when one was rejected,
+// Fulfilled when all were fulfilled, Pending while one is open or not yet created. No tickets is Unknown: nothing was done.
+func Judge(tickets []Ticket) Outcome {
+	if len(tickets) == 0 {
+		return Unknown
+	}
+	out := Fulfilled
+	for _, t := range tickets {
+		switch t.Outcome {
+		case Fulfilled:
+		case Rejected:
+			if out == Fulfilled {
+				out = Rejected
+			}
+		case Unknown:
+			out = Unknown
+		default:
+			return Pending
+		}
+	}
+	return out
+}

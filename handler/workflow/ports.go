@@ -1,0 +1,98 @@
+package workflow
+
+import (
+	"context"
+	"time"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/ticket"
+)
+
+// A Store keeps correlations, their callouts and timelines, and the list of open ones. Every error is a *fault.Error: NotFound,
+// Exists, Conflict as said below; Unreachable, Throttled, Unauthorized, Forbidden or Misconfigured when the storage does not serve;
+// Invalid when something is too large to be stored. All methods may be repeated.
+type Store interface {
+	// Create lists c among the open ones and then stores it with its pending events and the callout's body as it came, all or
+	// nothing, and flushes c. It is Exists when a correlation with that key is stored already, which is then unchanged.
+	// A listing whose correlation was never stored is harmless: see Unlist.
+	Create(ctx context.Context, c *correlation.Correlation, body []byte) error
+
+	// Load returns the correlation, or NotFound.
+	Load(ctx context.Context, key correlation.Key) (*correlation.Correlation, error)
+
+	// Callout returns the callout's body as it came, or NotFound.
+	Callout(ctx context.Context, key correlation.Key) ([]byte, error)
+
+	// Save stores c and its pending events in one transaction, provided nobody stored it since c was loaded; else it is Conflict
+	// and nothing is stored. It flushes c. Properties that a newer version wrote are kept.
+	Save(ctx context.Context, c *correlation.Correlation) error
+
+	// Index makes the lists say what c says: its summary and due time among the open ones, or, when c.Settled, among the ended ones
+	// of its day and no longer among the open ones.
+	Index(ctx context.Context, c *correlation.Correlation) error
+
+	// Unlist removes a key from the list of open ones.
+	Unlist(ctx context.Context, key correlation.Key) error
+
+	// Postpone changes the due time in the list of open ones, and nothing else. Not listed is not an error.
+	Postpone(ctx context.Context, key correlation.Key, due time.Time) error
+
+	// Due returns up to limit open ones that are due at the given time, in the order of their keys, beginning behind the cursor
+	// ("" is the beginning), and the cursor of the next page ("" when there is none). It reads the list of open ones only.
+	Due(ctx context.Context, at time.Time, cursor string, limit int) (page []correlation.Summary, next string, err error)
+}
+
+// A Queue takes messages for Advance.
+type Queue interface {
+	// Put enqueues text (JSON; how it is wrapped for the wire is the queue's business), to be delivered at least once, not before
+	// delay has passed (at most 7 days). Errors as of Store.
+	Put(ctx context.Context, text string, delay time.Duration) error
+}
+
+// Tickets are ServiceNow's. Every error is a *fault.Error: Unreachable (certainly nothing happened), Unclear (it may have happened),
+// Throttled with After, Unauthorized, Forbidden, NotFound, Refused (a business rule or data policy said no), Misconfigured.
+type Tickets interface {
+	// Find returns the records of the table whose correlation_id is exactly the given one, oldest first, at most a handful; none is
+	// no error. It compares the answer itself, since ServiceNow ignores a condition on a column that it does not have.
+	Find(ctx context.Context, table, correlationID string) ([]ticket.Record, error)
+
+	// Create creates the ticket and returns it as ServiceNow has it. It sends the call once. Anything but a created record is an
+	// error: Unclear unless it is certain that nothing was created.
+	Create(ctx context.Context, d ticket.Draft, correlationID string) (ticket.Record, error)
+
+	// Read returns the record as it is now; NotFound when it was deleted or may not be seen.
+	Read(ctx context.Context, table, sysID string) (ticket.Record, error)
+
+	// Note adds a work note.
+	Note(ctx context.Context, table, sysID, text string) error
+}
+
+// A Decision is what Graph is told about a paused request.
+type Decision string
+
+// The decisions.
+const (
+	Resume Decision = "resume" // go on
+	Deny   Decision = "deny"   // data.state = Denied
+	Cancel Decision = "cancel" // data.state = Canceled
+)
+
+// Requests are Entra's, through Graph. Every error is a *fault.Error: Unreachable, Unclear, Throttled, Unauthorized, Forbidden (the role is
+// missing), NotFound (no such request), Refused (Graph turned it down).
+type Requests interface {
+	// Answer tells Graph the decision about a stage instance. It sends the call once; nil means that Graph accepted it.
+	// The detail is shown to approvers: ticket number and outcome.
+	Answer(ctx context.Context, key correlation.Key, stage string, d Decision, detail string) error
+
+	// Read returns how the request stands.
+	Read(ctx context.Context, key correlation.Key) (RequestStatus, error)
+}
+
+// A RequestStatus is how a request stands in Entra. State and Status are Graph's accessPackageAssignmentRequest properties; Instance is the
+// status of the callout instance that belongs to the stage instance: calloutSent, callbackReceived, calloutFailed, callbackTimedOut or
+// waitingForCallback; "" when Graph lists none with that id.
+type RequestStatus struct {
+	State    string
+	Status   string
+	Instance string
+}
