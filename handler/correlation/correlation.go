@@ -242,6 +242,18 @@ func (c *Correlation) Attempted(now, next time.Time, err error, invocation strin
 	})
 }
 
+// Recovered records that what did not work works again.
+func (c *Correlation) Recovered(now time.Time, invocation string) {
+	if c.Attempts == 0 {
+		return
+	}
+	c.add(Event{
+		At: now, Kind: EventSeen, From: c.State, To: c.State, Invocation: invocation,
+		Text: fmt.Sprintf("works again after %d failed attempts", c.Attempts),
+	})
+	c.Attempts, c.NextAttempt, c.LastError, c.LastReason, c.Advice = 0, time.Time{}, "", "", ""
+}
+
 // Fail moves to Failed, saying why and what to do.
 func (c *Correlation) Fail(now time.Time, text, advice string, reason fault.Reason, invocation string) error {
 	if !c.State.MayBecome(Failed) {

@@ -1,0 +1,736 @@
+package workflow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+
+	"ticketbridge/handler/callout"
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
+	"ticketbridge/handler/ticket"
+)
+
+// Advance takes the correlation that a message names as far as it can go now: chooses and opens its tickets, reads them, and tells Graph what
+// they came to. Before each call that changes something outside, the intent to make it is on record, under a lease; whoever finds such an
+// intent without a live lease looks whether it came about before he repeats it. What has to wait gets a later message. An error means that the
+// storage did not serve: the message should be delivered again.
+func (w *Workflow) Advance(ctx context.Context, m Message) error {
+	if m.Key.IsZero() {
+		key, err := w.keyOf(ctx, m)
+		if err != nil || key.IsZero() {
+			return err
+		}
+		m.Key = key
+	}
+	ctx = withKey(ctx, m.Key)
+	owner := uuid.NewString()
+	for range 8 {
+		err := w.pass(ctx, m, owner)
+		if !fault.Is(err, fault.Conflict) {
+			return err
+		}
+		zerolog.Ctx(ctx).Debug().Err(err).Msg("somebody else changed it; reading it again")
+	}
+	return w.putOff(ctx, m, time.Second)
+}
+
+// keyOf finds whose ticket it is that a notification names by its sys_id alone: the ticket says so itself.
+func (w *Workflow) keyOf(ctx context.Context, m Message) (correlation.Key, error) {
+	p := w.Policy.withDefaults()
+	call, cancel := context.WithTimeout(ctx, p.CallTimeout)
+	defer cancel()
+	rec, err := w.Tickets.Read(call, m.Table, m.SysID)
+	log := zerolog.Ctx(ctx).With().Str("table", m.Table).Str("sysId", m.SysID).Logger()
+	if err != nil {
+		if d, ok := p.delay(m.Tries+1, fault.After(err)); ok && fault.ReasonOf(err).Temporary() {
+			return correlation.Key{}, w.putOff(ctx, m, d)
+		}
+		log.Warn().Err(err).Msg("the ticket of a close notification cannot be read; the sweep will find it if it is ours")
+		return correlation.Key{}, nil
+	}
+	key, err := correlation.ParseTicketID(rec.CorrelationID)
+	if err != nil {
+		log.Info().Msg("a ticket that is not ours closed")
+		return correlation.Key{}, nil
+	}
+	return key, nil
+}
+
+// putOff sends m again, to be delivered after d. A message that was put off often enough is let go: the sweep sees to its correlation.
+func (w *Workflow) putOff(ctx context.Context, m Message, d time.Duration) error {
+	if m.Tries >= maxTries {
+		return nil
+	}
+	m.Tries++
+	return w.send(ctx, m, d)
+}
+
+// pass loads the correlation, advances it, and brings the lists up to date. It is fault.Conflict when somebody else changed the correlation meanwhile.
+func (w *Workflow) pass(ctx context.Context, m Message, owner string) error {
+	c, err := w.Store.Load(ctx, m.Key)
+	if fault.Is(err, fault.NotFound) {
+		zerolog.Ctx(ctx).Info().Str("why", m.Why).Msg("no such correlation")
+		if m.Why != WhySweep {
+			return nil
+		}
+		// Listed, never stored: the callout was not acknowledged. Should its repetition be storing it this very moment, list it again.
+		if err := w.Store.Unlist(ctx, m.Key); err != nil {
+			return fmt.Errorf("take off the list: %w", err)
+		}
+		if c, err = w.Store.Load(ctx, m.Key); fault.Is(err, fault.NotFound) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	s := &step{Workflow: w, p: w.Policy.withDefaults(), c: c, m: m, owner: owner}
+	if err := s.run(ctx); err != nil {
+		return err
+	}
+	if !s.saved && !c.Settled() && m.Why != WhySweep {
+		return nil
+	}
+	c.Due = s.due(time.Now().UTC())
+	if err := w.Store.Index(ctx, c); err != nil {
+		return fmt.Errorf("bring the lists up to date: %w", err)
+	}
+	return nil
+}
+
+// step is one pass over one correlation.
+type step struct {
+	*Workflow
+	p     Policy
+	c     *correlation.Correlation
+	m     Message
+	owner string
+	fresh bool // the intent was put on record in this very pass, so nobody can have acted on it
+	look  bool // tickets may have changed while they were being opened: read them once they are open
+	saved bool
+}
+
+// run goes from state to state until something has to be waited for.
+func (s *step) run(ctx context.Context) error {
+	for {
+		var next func(context.Context) (bool, error)
+		switch s.c.State {
+		case correlation.Received:
+			next = s.plan
+		case correlation.Opening:
+			next = s.open
+		case correlation.Open:
+			next = s.check
+		case correlation.Closed:
+			next = s.decide
+		case correlation.Resuming:
+			next = s.answer
+		case correlation.Held, correlation.Failed:
+			next = s.stillAsked
+		default:
+			next = s.tell
+		}
+		again, err := next(ctx)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// plan chooses the tickets and puts the intent to create them on record.
+func (s *step) plan(ctx context.Context) (bool, error) {
+	body, err := s.Store.Callout(ctx, s.c.Key)
+	if err != nil {
+		return false, fmt.Errorf("read the callout: %w", err)
+	}
+	in, err := callout.Parse(body)
+	if err != nil {
+		return s.fail(ctx, err)
+	}
+	choice, err := s.Rules.Choose(in, s.c.Deadline)
+	if err != nil {
+		return s.fail(ctx, err)
+	}
+	now := time.Now().UTC()
+	s.c.Rule, s.c.OnRejected = choice.Rule, choice.OnRejected
+	if len(choice.Drafts) == 0 {
+		if s.c.Waits || s.c.MayWait {
+			return s.fail(ctx, &fault.Error{
+				Op: "choose tickets", Reason: fault.Misconfigured, Detail: "rule " + choice.Rule + " opens no ticket, and the request waits for one",
+				Advice: "Give the rule a ticket, or take the extension out of the policy; then retry.",
+			})
+		}
+		if err := s.c.Move(correlation.Done, now, "rule "+choice.Rule+" opens no ticket", invocation(ctx)); err != nil {
+			return false, err
+		}
+		return false, s.save(ctx)
+	}
+	s.c.Tickets = nil
+	for _, d := range choice.Drafts {
+		s.c.Tickets = append(s.c.Tickets, correlation.Ticket{Entry: d.Entry, Table: d.Table, Fields: d.Fields})
+	}
+	if err := s.c.Move(correlation.Opening, now, fmt.Sprintf("rule %s: about to open %s", choice.Rule, plural(len(choice.Drafts), "ticket")), invocation(ctx)); err != nil {
+		return false, err
+	}
+	s.c.Lease(s.owner, now.Add(s.openLease()))
+	s.fresh = true
+	return true, s.save(ctx)
+}
+
+// openLease is how long one worker may be creating tickets: one look, one create, and the time in which ServiceNow may finish a create whose
+// answer nobody waits for any more.
+func (s *step) openLease() time.Duration { return 2*s.p.CallTimeout + s.p.Settle }
+
+// open creates the tickets that do not exist.
+func (s *step) open(ctx context.Context) (bool, error) {
+	if !s.fresh {
+		if mine, err := s.takeOver(ctx, s.openLease()); !mine {
+			return false, err
+		}
+		s.look = true
+	}
+	opened := 0
+	for i := range s.c.Tickets {
+		t := &s.c.Tickets[i]
+		if t.SysID != "" {
+			continue
+		}
+		now := time.Now().UTC()
+		if opened > 0 { // the tickets so far go on record, and the lease starts anew, before the next is created
+			s.c.Lease(s.owner, now.Add(s.openLease()))
+			if err := s.save(ctx); err != nil {
+				return false, err
+			}
+		}
+		if !hasTime(ctx, 2*s.p.CallTimeout) && opened > 0 {
+			s.c.Release()
+			if err := s.save(ctx); err != nil {
+				return false, err
+			}
+			return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, 0)
+		}
+		rec, err := s.ensure(ctx, i)
+		if err != nil {
+			return s.tryLater(ctx, err)
+		}
+		opened++
+		t.SysID, t.Number, t.Link, t.Outcome = rec.SysID, rec.Number, rec.Link, correlation.Pending
+		t.State = s.Rules.Judge(s.c.Rule, t.Table, rec.Fields).State
+		t.Fields = nil
+	}
+	if err := s.c.Move(correlation.Open, time.Now().UTC(), "open: "+s.numbers(), invocation(ctx)); err != nil {
+		return false, err
+	}
+	return s.look, s.save(ctx)
+}
+
+// ensure returns the i-th ticket: the one that exists, or a new one. Errors of ServiceNow.
+func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
+	t, id := s.c.Tickets[i], s.c.Key.TicketID(i)
+	if !s.fresh {
+		found, err := s.find(ctx, t.Table, id)
+		if err != nil {
+			return ticket.Record{}, err
+		}
+		if len(found) > 0 {
+			s.c.Note(time.Now().UTC(), "found the ticket that an earlier attempt had created: "+found[0].Number, invocation(ctx))
+			for _, extra := range found[1:] {
+				s.c.Note(time.Now().UTC(), "there is a second ticket with the same correlation_id, which is not used: "+extra.Number, invocation(ctx))
+			}
+			return found[0], nil
+		}
+	}
+	// Whoever takes over after the lease must find what this call creates: so do not start it when the lease has too little left.
+	if left := time.Until(s.c.LeaseUntil); left < s.p.CallTimeout+s.p.Settle {
+		return ticket.Record{}, &fault.Error{Op: "create ticket", Reason: fault.Conflict, Detail: "the lease on the intent is running out"}
+	}
+	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
+	defer cancel()
+	rec, err := s.Tickets.Create(call, ticket.Draft{Entry: t.Entry, Table: t.Table, Fields: t.Fields}, id)
+	if err != nil {
+		return ticket.Record{}, fmt.Errorf("create ticket: %w", err)
+	}
+	zerolog.Ctx(ctx).Info().Str("event", "ticketCreated").Str("table", t.Table).Str("number", rec.Number).Msg("ticket created")
+	return rec, nil
+}
+
+func (s *step) find(ctx context.Context, table, id string) ([]ticket.Record, error) {
+	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
+	defer cancel()
+	found, err := s.Tickets.Find(call, table, id)
+	if err != nil {
+		// A look changes nothing: that its answer is missing is not unclear.
+		return nil, fmt.Errorf("look for the ticket: %w", err)
+	}
+	return found, nil
+}
+
+// check reads the tickets that were not yet seen closed.
+func (s *step) check(ctx context.Context) (bool, error) {
+	now := time.Now().UTC()
+	if s.m.Why == WhyRetry && now.Before(s.c.NextAttempt.Add(-time.Second)) {
+		return false, nil
+	}
+	changed := false
+	for i := range s.c.Tickets {
+		t := &s.c.Tickets[i]
+		if t.Outcome != correlation.Pending && t.Outcome != "" {
+			continue
+		}
+		v, err := s.read(ctx, t)
+		if err != nil {
+			return s.cannotRead(ctx, err)
+		}
+		if v.Outcome == correlation.Pending {
+			continue
+		}
+		t.Outcome, t.State = v.Outcome, v.State
+		changed = true
+		s.c.Note(now, fmt.Sprintf("read %s: %s, %s", t.Number, v.State, v.Outcome), invocation(ctx))
+	}
+	outcome := correlation.Judge(s.c.Tickets)
+	if outcome != correlation.Pending {
+		s.c.Outcome = outcome
+		if err := s.c.Move(correlation.Closed, now, "all tickets closed: "+s.numbers(), invocation(ctx)); err != nil {
+			return false, err
+		}
+		return true, nil // decide saves
+	}
+	if s.c.Attempts > 0 {
+		s.c.Recovered(now, invocation(ctx))
+		changed = true
+	}
+	if s.m.Why == WhySweep && s.c.Waits {
+		ended, err := s.leftEntra(ctx)
+		if err != nil {
+			return false, err
+		}
+		if ended {
+			return true, nil
+		}
+	}
+	if changed {
+		return false, s.save(ctx)
+	}
+	return false, nil
+}
+
+func (s *step) read(ctx context.Context, t *correlation.Ticket) (ticket.Verdict, error) {
+	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
+	defer cancel()
+	rec, err := s.Tickets.Read(call, t.Table, t.SysID)
+	if fault.Is(err, fault.NotFound) {
+		return ticket.Verdict{Outcome: correlation.Unknown, State: "deleted, or no longer to be seen by us"}, nil
+	}
+	if err != nil {
+		return ticket.Verdict{}, fmt.Errorf("read ticket %s: %w", t.Number, err)
+	}
+	return s.Rules.Judge(s.c.Rule, t.Table, rec.Fields), nil
+}
+
+// cannotRead keeps an open correlation open, with the reason, whatever the reason is: the ticket is there, people work on it, and only the
+// reading has to be mended. After the last retry of its own it is left to the sweep.
+func (s *step) cannotRead(ctx context.Context, cause error) (bool, error) {
+	now := time.Now().UTC()
+	d, ok := s.p.delay(s.c.Attempts+1, fault.After(cause))
+	if !ok || !fault.ReasonOf(cause).Temporary() {
+		if fault.ReasonOf(cause) == s.c.LastReason {
+			zerolog.Ctx(ctx).Warn().Err(cause).Msg("ticket still cannot be read")
+			return false, nil
+		}
+		s.c.Attempted(now, now.Add(s.p.CheckInterval), cause, invocation(ctx))
+		return false, s.save(ctx)
+	}
+	s.c.Attempted(now, now.Add(d), cause, invocation(ctx))
+	if err := s.save(ctx); err != nil {
+		return false, err
+	}
+	return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
+}
+
+// decide turns the tickets' outcome into the end, or into an intent to tell Graph.
+func (s *step) decide(ctx context.Context) (bool, error) {
+	now := time.Now().UTC()
+	c := s.c
+	if now.Before(c.NextAttempt.Add(-time.Second)) {
+		return false, nil
+	}
+	waits := c.Waits
+	if c.MayWait && !waits && c.Outcome != correlation.Unknown {
+		// The callout did not say whether the request waits. Only Graph knows.
+		st, err := s.status(ctx)
+		if err != nil {
+			return s.tryLater(ctx, err)
+		}
+		switch st {
+		case waiting:
+			waits = true
+		case timedOut:
+			return s.end(ctx, correlation.Expired, "the request had stopped waiting in Entra when the tickets closed")
+		}
+	}
+	switch {
+	case c.Outcome == correlation.Unknown:
+		if err := c.Hold(now, "a ticket was closed in a way that nobody mapped: "+s.states(),
+			"Look at the ticket; then resume or deny the request by hand, or map the state in the rule.", invocation(ctx)); err != nil {
+			return false, err
+		}
+		return false, s.save(ctx)
+	case !waits:
+		return s.end(ctx, correlation.Done, "nothing waits in Entra: "+s.states())
+	case c.Outcome == correlation.Fulfilled:
+		c.ResumeWith = string(Resume)
+	case c.Outcome == correlation.Rejected && c.OnRejected == ticket.OnRejectedDeny:
+		c.ResumeWith = string(Deny)
+	case c.Outcome == correlation.Rejected && c.OnRejected == ticket.OnRejectedCancel:
+		c.ResumeWith = string(Cancel)
+	default:
+		if err := c.Hold(now, "the work was not done: "+s.states(), "Decide: deny the request, or have the work done and resume it by hand.", invocation(ctx)); err != nil {
+			return false, err
+		}
+		return false, s.save(ctx)
+	}
+	if err := c.Move(correlation.Resuming, now, "about to tell Graph to "+c.ResumeWith+": "+s.states(), invocation(ctx)); err != nil {
+		return false, err
+	}
+	c.Lease(s.owner, now.Add(s.answerLease()))
+	s.fresh = true
+	return true, s.save(ctx)
+}
+
+// answerLease is how long one worker may be telling Graph: a look, the answer, and a look at what became of it.
+func (s *step) answerLease() time.Duration { return 3*s.p.GraphTimeout + 5*time.Second }
+
+// answer tells Graph. On a retry it asks first.
+func (s *step) answer(ctx context.Context) (bool, error) {
+	c := s.c
+	if !s.fresh {
+		if mine, err := s.takeOver(ctx, s.answerLease()); !mine {
+			return false, err
+		}
+		st, err := s.status(ctx)
+		if err != nil {
+			return s.tryLater(ctx, err)
+		}
+		switch st {
+		case answered:
+			return s.told(ctx, "Graph says that the request goes on: an earlier attempt had reached it")
+		case timedOut:
+			return s.end(ctx, correlation.Expired, "Entra stopped waiting before it could be told")
+		case gone:
+			return s.end(ctx, correlation.Withdrawn, "the request no longer waits in Entra")
+		}
+	}
+	d := Decision(c.ResumeWith)
+	call, cancel := context.WithTimeout(ctx, s.p.GraphTimeout)
+	err := s.Requests.Answer(call, c.Key, c.Stage, d, s.detail())
+	cancel()
+	if err == nil {
+		zerolog.Ctx(ctx).Info().Str("event", "answered").Str("decision", c.ResumeWith).Msg("Graph took the answer")
+		return s.told(ctx, "Graph took the answer: "+c.ResumeWith)
+	}
+	err = fmt.Errorf("tell Graph to %s: %w", d, err)
+	switch fault.ReasonOf(err) {
+	case fault.Unclear, fault.Refused, fault.NotFound, fault.Conflict:
+	default:
+		return s.tryLater(ctx, err)
+	}
+	// Unclear or turned down: how does the request stand?
+	st, readErr := s.status(ctx)
+	if readErr != nil {
+		if fault.Is(err, fault.Unclear) {
+			return s.tryLater(ctx, err)
+		}
+		return s.tryLater(ctx, readErr) // it was turned down, and we do not know why: look again later
+	}
+	switch {
+	case st == timedOut:
+		return s.end(ctx, correlation.Expired, "Entra stopped waiting before it could be told")
+	case st == gone:
+		return s.end(ctx, correlation.Withdrawn, "the request no longer waits in Entra")
+	case st == answered && fault.Is(err, fault.Unclear):
+		return s.told(ctx, "the answer to our call was lost; Graph says that the request goes on")
+	case st == answered && !s.fresh:
+		return s.told(ctx, "Graph says that the request goes on: an earlier attempt had reached it")
+	case st == answered:
+		return s.end(ctx, correlation.Withdrawn, "the request had been answered in Entra by somebody else")
+	case fault.Is(err, fault.Unclear):
+		return s.tryLater(ctx, err)
+	case d != Resume:
+		if err := c.Hold(time.Now().UTC(), "Graph refused to "+c.ResumeWith+" the request: "+brief(err),
+			"The request stays paused and fails at its deadline, so nothing is granted. Deny it in Entra, or have the work done and resume it by hand.", invocation(ctx)); err != nil {
+			return false, err
+		}
+		return false, s.save(ctx)
+	default:
+		return s.fail(ctx, err)
+	}
+}
+
+// told ends a correlation whose answer Graph has.
+func (s *step) told(ctx context.Context, text string) (bool, error) {
+	if Decision(s.c.ResumeWith) == Resume {
+		return s.end(ctx, correlation.Resumed, text)
+	}
+	return s.end(ctx, correlation.Denied, text)
+}
+
+// stillAsked looks whether a held or failed request has left Entra meanwhile; then nobody has to decide any more.
+func (s *step) stillAsked(ctx context.Context) (bool, error) {
+	if s.m.Why != WhySweep || !s.c.Waits {
+		return false, nil
+	}
+	return s.leftEntra(ctx)
+}
+
+// leftEntra asks Graph whether the request still waits, and ends the correlation when it does not. That Graph cannot be asked changes nothing.
+func (s *step) leftEntra(ctx context.Context) (bool, error) {
+	st, err := s.status(ctx)
+	if err != nil {
+		zerolog.Ctx(ctx).Warn().Err(err).Msg("cannot ask Graph whether the request still waits")
+		return false, nil
+	}
+	late := !s.c.Deadline.IsZero() && time.Now().After(s.c.Deadline.Add(s.p.Grace))
+	switch {
+	case st == waiting:
+		return false, nil
+	case st == timedOut || late && st != answered:
+		_, err = s.end(ctx, correlation.Expired, "the deadline passed before the tickets closed; Entra has given up waiting")
+	case st == answered:
+		_, err = s.end(ctx, correlation.Withdrawn, "the request was answered in Entra by somebody else")
+	default:
+		_, err = s.end(ctx, correlation.Withdrawn, "the request no longer waits in Entra")
+	}
+	return err == nil, err
+}
+
+// tell writes the ending on the tickets that were left open.
+func (s *step) tell(ctx context.Context) (bool, error) {
+	open := s.c.Untold()
+	if len(open) == 0 {
+		return false, nil
+	}
+	if mine, err := s.takeOver(ctx, s.openLease()); !mine {
+		return false, err
+	}
+	for _, i := range open {
+		t := &s.c.Tickets[i]
+		call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
+		err := s.Tickets.Note(call, t.Table, t.SysID, "Microsoft Entra no longer waits for this ticket ("+string(s.c.State)+"): "+s.c.Reason+". Closing it changes nothing in Entra.")
+		cancel()
+		now := time.Now().UTC()
+		if err != nil {
+			d, ok := s.p.delay(s.c.Attempts+1, fault.After(err))
+			if ok && fault.ReasonOf(err).Temporary() {
+				s.c.Attempted(now, now.Add(d), fmt.Errorf("tell ticket %s: %w", t.Number, err), invocation(ctx))
+				if err := s.save(ctx); err != nil {
+					return false, err
+				}
+				return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
+			}
+			s.c.Note(now, fmt.Sprintf("ticket %s could not be told: %s", t.Number, brief(err)), invocation(ctx))
+		} else {
+			s.c.Note(now, "told ticket "+t.Number, invocation(ctx))
+		}
+		t.Told = true
+	}
+	s.c.Release()
+	return false, s.save(ctx)
+}
+
+// takeOver takes the lease on an intent that was on record before this pass. It is false when somebody else is at work on it, or when it is not time
+// yet; whoever put it on record has sent a message for later, and the sweep is behind that.
+func (s *step) takeOver(ctx context.Context, lease time.Duration) (bool, error) {
+	now := time.Now().UTC()
+	if left := s.c.LeasedBy(s.owner, now); left > 0 {
+		return false, s.putOff(ctx, s.m, left+time.Second)
+	}
+	if now.Before(s.c.NextAttempt.Add(-time.Second)) {
+		return false, nil
+	}
+	s.c.Lease(s.owner, now.Add(lease))
+	return true, s.save(ctx)
+}
+
+// tryLater records a failed attempt and sends a message for the next one, or fails the correlation when there is none.
+func (s *step) tryLater(ctx context.Context, cause error) (bool, error) {
+	d, ok := s.p.delay(s.c.Attempts+1, fault.After(cause))
+	if !ok || !fault.ReasonOf(cause).Temporary() {
+		return s.fail(ctx, cause)
+	}
+	if fault.Is(cause, fault.Unclear) && s.c.State == correlation.Opening {
+		d = max(d, s.p.Settle)
+	}
+	now := time.Now().UTC()
+	s.c.Attempted(now, now.Add(d), cause, invocation(ctx))
+	if err := s.save(ctx); err != nil {
+		return false, err
+	}
+	zerolog.Ctx(ctx).Warn().Err(cause).Str("reason", string(fault.ReasonOf(cause))).Int("attempt", s.c.Attempts).Dur("nextIn", d).Msg("will be tried again")
+	return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
+}
+
+func (s *step) fail(ctx context.Context, cause error) (bool, error) {
+	reason, advice := fault.ReasonOf(cause), fault.Advice(cause)
+	if advice == "" {
+		advice = "Mend what the reason names; then retry the correlation."
+	}
+	text := brief(cause)
+	if reason.Temporary() {
+		text = fmt.Sprintf("retries used up (%d): %s", s.c.Attempts+1, text)
+	}
+	if err := s.c.Fail(time.Now().UTC(), text, advice, reason, invocation(ctx)); err != nil {
+		return false, err
+	}
+	return false, s.save(ctx)
+}
+
+// end moves to one of the ends and lets tell see to the tickets.
+func (s *step) end(ctx context.Context, to correlation.State, text string) (bool, error) {
+	if err := s.c.Move(to, time.Now().UTC(), text, invocation(ctx)); err != nil {
+		return false, err
+	}
+	return true, s.save(ctx)
+}
+
+// save stores the correlation and logs its moves.
+func (s *step) save(ctx context.Context) error {
+	moves := s.c.Pending()
+	s.c.Due = s.due(time.Now().UTC())
+	if err := s.Store.Save(ctx, s.c); err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	s.saved = true
+	for _, e := range moves {
+		if e.Kind == correlation.EventMove {
+			zerolog.Ctx(ctx).Info().Str("event", "moved").Str("from", string(e.From)).Str("state", string(e.To)).
+				Str("reason", string(e.Reason)).Dur("age", e.At.Sub(s.c.Created)).Msg("moved")
+		}
+	}
+	return nil
+}
+
+// due returns when the sweep should look at the correlation.
+func (s *step) due(now time.Time) time.Time {
+	c := s.c
+	switch {
+	case c.State == correlation.Open:
+		due := now.Add(s.p.CheckInterval)
+		if last := c.Deadline.Add(s.p.Grace); !c.Deadline.IsZero() && now.Before(last) && last.Before(due) {
+			due = last
+		}
+		return due
+	case c.State.NeedsPerson() && !c.Waits:
+		return now.Add(24 * time.Hour)
+	case c.State.NeedsPerson():
+		return now.Add(s.p.CheckInterval)
+	case c.LeaseUntil.After(c.NextAttempt):
+		return c.LeaseUntil.Add(2 * time.Second)
+	case !c.NextAttempt.IsZero():
+		return c.NextAttempt.Add(s.p.Forgotten)
+	default:
+		return now.Add(s.p.Forgotten)
+	}
+}
+
+// How a request stands, as far as it matters here.
+type standing int
+
+const (
+	waiting  standing = iota // it waits for us, or nothing says otherwise
+	answered                 // it was told to go on, or denied
+	timedOut                 // Entra gave up waiting
+	gone                     // it is over: withdrawn, denied, failed, delivered without us, deleted
+)
+
+// status asks Graph how the request stands.
+func (s *step) status(ctx context.Context) (standing, error) {
+	call, cancel := context.WithTimeout(ctx, s.p.GraphTimeout)
+	defer cancel()
+	r, err := s.Requests.Read(call, s.c.Key)
+	if fault.Is(err, fault.NotFound) {
+		return gone, nil
+	}
+	if err != nil {
+		return waiting, fmt.Errorf("ask Graph how the request stands: %w", err)
+	}
+	return r.standing(), nil
+}
+
+// standing reads Graph's words. The callout instance says most; where Graph lists none with our id, or says only that the call was sent, the
+// request's own state decides, and what it does not say plainly counts as waiting: then Graph itself refuses what is not asked for.
+func (r RequestStatus) standing() standing {
+	switch strings.ToLower(r.Instance) {
+	case "waitingforcallback":
+		if r.over() {
+			return gone
+		}
+		return waiting
+	case "callbackreceived":
+		return answered
+	case "callbacktimedout":
+		return timedOut
+	case "calloutfailed":
+		return gone
+	}
+	if r.over() {
+		return gone
+	}
+	return waiting
+}
+
+// over says whether the request has ended. Its states are those of accessPackageRequestState.
+func (r RequestStatus) over() bool {
+	switch strings.ToLower(r.State) {
+	case "delivered", "deliveryfailed", "denied", "canceled", "partiallydelivered":
+		return true
+	default:
+		return false
+	}
+}
+
+// detail is what approvers see in Entra: the tickets and what they came to.
+func (s *step) detail() string { return "ServiceNow " + s.states() }
+
+func (s *step) numbers() string {
+	var out []string
+	for _, t := range s.c.Tickets {
+		out = append(out, t.Number)
+	}
+	return strings.Join(out, ", ")
+}
+
+func (s *step) states() string {
+	var out []string
+	for _, t := range s.c.Tickets {
+		out = append(out, t.Number+" "+t.State)
+	}
+	return strings.Join(out, ", ")
+}
+
+// hasTime says whether ctx leaves at least d, and a little to put the outcome on record.
+func hasTime(ctx context.Context, d time.Duration) bool {
+	end, ok := ctx.Deadline()
+	return !ok || time.Until(end) > d+2*time.Second
+}
+
+// brief is an error for a person's eyes, without the chain of who called whom.
+func brief(err error) string {
+	if e, ok := errors.AsType[*fault.Error](err); ok {
+		return e.Error()
+	}
+	return err.Error()
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
