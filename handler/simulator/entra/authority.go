@@ -3,6 +3,7 @@ package entra
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,8 +121,12 @@ func (d *Directory) serveToken(version int) http.HandlerFunc {
 		}
 		resource := r.PostForm.Get("resource")
 		if version == 2 {
-			scope, ok := strings.CutSuffix(r.PostForm.Get("scope"), "/.default")
-			if !ok || strings.Contains(scope, " ") {
+			// MSAL adds scopes of OpenID Connect, which mean nothing without a person.
+			scopes := slices.DeleteFunc(strings.Fields(r.PostForm.Get("scope")), func(s string) bool {
+				return slices.Contains([]string{"openid", "offline_access", "profile", "email"}, s)
+			})
+			scope, ok := strings.CutSuffix(strings.Join(scopes, " "), "/.default")
+			if !ok || len(scopes) > 1 {
 				tokenError(w, http.StatusBadRequest, "invalid_scope", 1002012,
 					fmt.Sprintf("The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.", r.PostForm.Get("scope")))
 				return

@@ -27,7 +27,7 @@ func (m *Model) Resolve(path string) (*Target, error) {
 	fail := func(format string, args ...any) (*Target, error) {
 		return nil, violationError{Violation{At: "path", Detail: fmt.Sprintf(format, args...)}}
 	}
-	segments := strings.Split(strings.Trim(path, "/"), "/")
+	segments := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
 	for i, escaped := range segments {
 		segment, err := url.PathUnescape(escaped)
 		if err != nil || segment == "" {
