@@ -1,0 +1,168 @@
+package servicenow
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// CatalogItem is an item that can be ordered.
+type CatalogItem struct {
+	// SysID is chosen when empty, and then found through [Instance.CatalogItemID].
+	SysID            string
+	Name             string
+	ShortDescription string
+	Inactive         bool
+	Variables        []Variable
+	// Tasks are the short descriptions of the sc_task records that the item's flow opens.
+	Tasks []string
+}
+
+// Variable is a question of a catalog item.
+type Variable struct {
+	Name, Label string
+	Mandatory   bool
+}
+
+func (i *Instance) addCatalogItem(item *CatalogItem) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.records[item.SysID] != nil {
+		return fmt.Errorf("the catalog item %q has a sys_id that is taken", item.Name)
+	}
+	rec := i.insert(i.tables["sc_cat_item"], map[string]string{"name": item.Name, "short_description": item.ShortDescription,
+		"active": strconv.FormatBool(!item.Inactive)}, systemUser)
+	if item.SysID == "" {
+		item.SysID = rec.id()
+	}
+	delete(i.records, rec.id())
+	rec.fields["sys_id"] = item.SysID
+	i.records[item.SysID] = rec
+	return nil
+}
+
+// CatalogItemID is the sys_id of the catalog item of that name, or empty.
+func (i *Instance) CatalogItemID(name string) string {
+	for _, item := range i.cfg.Catalog {
+		if item.Name == name {
+			return item.SysID
+		}
+	}
+	return ""
+}
+
+func (i *Instance) serveCatalog(c *call, path []string) *apiError {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(path) == 0 {
+		if c.r.Method != http.MethodGet {
+			return errMethod
+		}
+		result := []any{}
+		search := strings.ToLower(c.r.URL.Query().Get("sysparm_text"))
+		for _, item := range i.cfg.Catalog {
+			if i.orderable(item) && strings.Contains(strings.ToLower(item.Name+" "+item.ShortDescription), search) {
+				result = append(result, describe(item))
+			}
+		}
+		writeJSON(c.w, http.StatusOK, map[string]any{"result": result})
+		return nil
+	}
+	n := slices.IndexFunc(i.cfg.Catalog, func(item CatalogItem) bool { return item.SysID == path[0] && i.orderable(item) })
+	if n < 0 {
+		return &apiError{http.StatusNotFound, "Invalid Item", "The catalog item does not exist or is not available: " + path[0]}
+	}
+	item := i.cfg.Catalog[n]
+	switch {
+	case len(path) == 1 && c.r.Method == http.MethodGet:
+		writeJSON(c.w, http.StatusOK, map[string]any{"result": describe(item)})
+		return nil
+	case len(path) == 2 && path[1] == "order_now":
+		if c.r.Method != http.MethodPost {
+			return errMethod
+		}
+		return i.order(c, item)
+	}
+	return errNoResource
+}
+
+func (i *Instance) orderable(item CatalogItem) bool {
+	rec := i.records[item.SysID]
+	return rec != nil && rec.active()
+}
+
+func describe(item CatalogItem) map[string]any {
+	variables := []any{}
+	for _, v := range item.Variables {
+		name := v.Label
+		if name == "" {
+			name = label(v.Name)
+		}
+		variables = append(variables, map[string]any{"name": v.Name, "label": name, "mandatory": v.Mandatory, "type": 6, "value": ""})
+	}
+	return map[string]any{"sys_id": item.SysID, "name": item.Name, "short_description": item.ShortDescription, "type": "catalog_item",
+		"order": 0, "show_price": false, "mandatory_attachment": false, "variables": variables}
+}
+
+// order is order_now: it makes a request, an item and the tasks of the item's flow, and answers 200 with the request.
+func (i *Instance) order(c *call, item CatalogItem) *apiError {
+	text, isText := c.body["sysparm_quantity"].(string)
+	quantity, err := strconv.Atoi(text)
+	if !isText || err != nil || quantity < 1 {
+		return &apiError{http.StatusBadRequest, "Invalid Quantity value", "sysparm_quantity is required and is a number in a string"}
+	}
+	by := c.user.fields["user_name"]
+	forUser := c.user.id()
+	if id, _ := c.body["sysparm_requested_for"].(string); id != "" {
+		if u := i.records[id]; u == nil || u.table.name != "sys_user" {
+			return &apiError{http.StatusBadRequest, "Invalid requested for", "There is no user with the sys_id of sysparm_requested_for"}
+		}
+		forUser = id
+	}
+	given, _ := c.body["variables"].(map[string]any)
+	variables := map[string]string{}
+	var missing []string
+	for _, v := range item.Variables {
+		text := ""
+		if value := given[v.Name]; value != nil {
+			text = fmt.Sprint(value)
+		}
+		if v.Mandatory && text == "" {
+			missing = append(missing, v.Name)
+		}
+		variables[v.Name] = text
+	}
+	if len(missing) > 0 {
+		return &apiError{http.StatusBadRequest, "Mandatory Variables are required", "Variables: " + strings.Join(missing, ", ")}
+	}
+	for _, name := range []string{"sc_request", "sc_req_item"} {
+		t := i.tables[name]
+		if !i.may(c.user, Create, &record{table: t, fields: map[string]string{}}) {
+			return errACL("Insert")
+		}
+		if refusal := i.policy(t, Create, nil, nil); refusal != nil {
+			return refusal
+		}
+	}
+
+	request := i.insert(i.tables["sc_request"], map[string]string{"requested_for": forUser, "request_state": "in_process", "approval": "approved",
+		"short_description": item.Name}, by)
+	rec := i.insert(i.tables["sc_req_item"], map[string]string{"request": request.id(), "parent": request.id(), "cat_item": item.SysID,
+		"requested_for": forUser, "quantity": strconv.Itoa(quantity), "state": "2", "approval": "approved", "stage": "fulfillment",
+		"short_description": item.ShortDescription}, by)
+	rec.variables = maps.Clone(variables)
+	request.ordered, rec.ordered = true, true
+	for _, description := range item.Tasks {
+		task := i.insert(i.tables["sc_task"], map[string]string{"request": request.id(), "request_item": rec.id(), "parent": rec.id(),
+			"short_description": description}, by)
+		task.ordered = true
+	}
+	writeJSON(c.w, http.StatusOK, map[string]any{"result": map[string]any{
+		"sys_id": request.id(), "number": request.fields["number"], "request_id": request.id(), "request_number": request.fields["number"],
+		"parent_id": nil, "parent_table": "task", "table": "sc_request",
+	}})
+	return nil
+}

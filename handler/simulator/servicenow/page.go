@@ -1,0 +1,5 @@
+package servicenow
+
+import "net/http"
+
+func (i *Instance) page() http.Handler { return http.NotFoundHandler() }
