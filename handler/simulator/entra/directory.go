@@ -116,6 +116,7 @@ func New(cfg Config) *Directory {
 	mux := http.NewServeMux()
 	d.authorityRoutes(mux)
 	mux.Handle(identityPath, d.IdentityFaults.Middleware(d.counted("GET "+identityPath, d.serveIdentity)))
+	control := d.control()
 	graph := d.GraphFaults.Middleware(http.HandlerFunc(d.serveGraph))
 	d.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Graph's paths must not be cleaned or redirected by a ServeMux, and are counted even when a fault is put before them.
@@ -124,12 +125,18 @@ func New(cfg Config) *Directory {
 			graph.ServeHTTP(w, r)
 			return
 		}
+		if strings.HasPrefix(r.URL.Path, controlPath+"/") {
+			control.ServeHTTP(w, r)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
 	return d
 }
 
-// ServeHTTP serves the authority at the root, Graph below /v1.0, and the identity endpoint.
+// ServeHTTP serves the authority at the root, Graph below /v1.0, the identity endpoint, and below /_simulator a control for people
+// with curl: requests (GET, POST), requests/{id}/{withdraw, expire, approve, reject, repeat, warn} (POST), calls, and
+// {graph, authority, identity, callouts}/faults.
 func (d *Directory) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.handler.ServeHTTP(w, r) }
 
 // Close ends everything that runs in the directory, and waits for it.

@@ -458,8 +458,9 @@ func (d *Directory) WarnExpiring(id, stage string) (string, error) {
 	a := d.assignment(r.Assignment)
 	i := slices.IndexFunc(d.policy(a.policy).stages, func(s stageSetting) bool { return s.stage == stage })
 	if !expiring(stage) || i < 0 || a.state != StateDelivered {
+		state := a.state
 		d.mu.Unlock()
-		return "", fmt.Errorf("entra: the assignment is %s, and its policy calls nobody at %q", a.state, stage)
+		return "", fmt.Errorf("entra: the assignment is %s, or its policy calls nobody at %q", state, stage)
 	}
 	x := d.extension(d.policy(a.policy).stages[i].extension)
 	c := d.newCallout(x, r.ID, stage)
