@@ -257,7 +257,7 @@ func (i *Instance) listRecords(c *call, t *table, version string, show presentat
 		c.w.Header().Set("X-Total-Count", strconv.Itoa(len(found)))
 	}
 	if params.Get("sysparm_suppress_pagination_header") != "true" {
-		c.w.Header().Set("Link", pages(show.base, c.r.URL, limit, offset, len(found)))
+		c.w.Header().Set("Link", pageLinks(show.base, c.r.URL, limit, offset, len(found)))
 	}
 	result := []any{}
 	for _, rec := range found[min(offset, len(found)):min(offset+limit, len(found))] {
@@ -270,8 +270,8 @@ func (i *Instance) listRecords(c *call, t *table, version string, show presentat
 	return nil
 }
 
-// pages is the Link header.
-func pages(base string, at *url.URL, limit, offset, total int) string {
+// pageLinks is the Link header.
+func pageLinks(base string, at *url.URL, limit, offset, total int) string {
 	var links []string
 	add := func(rel string, offset int) {
 		q := at.Query()

@@ -39,7 +39,7 @@ type OIDCProvider struct {
 	Client *http.Client
 }
 
-// authority knows who may log in. It has a lock of its own because asking a provider for keys takes time.
+// authority knows who may log in. Its locks are taken after the instance's or without it, never before.
 type authority struct {
 	clients      []OAuthClient
 	grantOff     bool
@@ -49,8 +49,10 @@ type authority struct {
 	passwords    map[string]string // by User ID in lower case
 	denied       map[string][]Denial
 	tokens       map[string]issued
-	verifiers    map[int]*oidc.IDTokenVerifier
 	tokensIssued int
+
+	verifiersMu sync.Mutex // held while a provider is asked for its keys' address, and so not mu
+	verifiers   map[int]*oidc.IDTokenVerifier
 }
 
 type issued struct {
@@ -174,8 +176,8 @@ func (a *authority) external(ctx context.Context, token string) (field, name str
 }
 
 func (a *authority) verifier(n int) (*oidc.IDTokenVerifier, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.verifiersMu.Lock()
+	defer a.verifiersMu.Unlock()
 	if v := a.verifiers[n]; v != nil {
 		return v, nil
 	}
