@@ -67,11 +67,15 @@ func (f *function) header(i int) http.Header {
 	return f.headers[i]
 }
 
+// firstKey is made once for all tests: making one takes longer than most of them.
+var firstKey = sync.OnceValue(newKey)
+
 func start(t *testing.T, cfg Config) *fixture { return startWith(t, cfg, Extension{}) }
 
 func startWith(t *testing.T, cfg Config, x Extension) *fixture {
 	t.Helper()
 	f := &fixture{Directory: New(cfg), t: t, function: newFunction(t)}
+	f.keys = []*signingKey{firstKey()}
 	stop, err := f.Start("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

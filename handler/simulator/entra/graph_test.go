@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -372,4 +373,27 @@ func TestTheDirectoryShowsItsPeopleAndPrincipals(t *testing.T) {
 	f.want(200, "GET", management+"/accessPackages?$expand=assignmentPolicies($expand=customExtensionStageSettings($expand=customExtension),questions),catalog", "")
 	f.want(200, "GET", "/roleManagement/entitlementManagement/roleDefinitions", "")
 	f.want(200, "GET", management+"/assignments?$expand=target,accessPackage", "")
+}
+
+func FuzzGraph(f *testing.F) {
+	d := New(Config{})
+	f.Cleanup(d.Close)
+	s := d.AddSample(Extension{Wait: time.Hour, URL: "http://127.0.0.1:0"})
+	token := d.IssueToken(Token{Audience: graphResource, Roles: []string{readWriteAll, "Directory.Read.All"}})
+	f.Add("GET", management+"/catalogs", "$filter=displayName eq 'x'&$orderby=id&$expand=accessPackages($select=id)", "")
+	f.Add("POST", management+"/catalogs/"+s.Finance+"/customWorkflowExtensions", "", newExtension)
+	f.Add("PUT", management+"/assignmentPolicies/"+s.LedgerPolicy, "", `{"displayName":"x","allowedTargetScope":"allMemberUsers","expiration":{},"requestorSettings":{},"requestApprovalSettings":{},"customExtensionStageSettings":[{"stage":"assignmentRequestCreated"}]}`)
+	f.Add("POST", "/$batch", "", `{"requests":[{"id":"1","method":"GET","url":"/users?$select=id","dependsOn":["2"]}]}`)
+	f.Add("POST", "/roleManagement/entitlementManagement/roleAssignments", "", `{"principalId":"x","roleDefinitionId":"y","appScopeId":"z"}`)
+	f.Fuzz(func(t *testing.T, method, path, query, body string) {
+		values, err := url.ParseQuery(query)
+		if err != nil || !strings.HasPrefix(path, "/") {
+			return
+		}
+		call := graphCall{method: method, path: path, query: values, body: []byte(body), header: http.Header{"Authorization": {"Bearer " + token}}}
+		answer := d.exchange(call)
+		if _, err := json.Marshal(answer.body); err != nil || answer.status < 200 || answer.status >= 400 && errorCode(answer.body.(map[string]any)) == "" {
+			t.Errorf("%+v %v", answer, err)
+		}
+	})
 }

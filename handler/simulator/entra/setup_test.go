@@ -62,11 +62,12 @@ func TestAnExtensionThatGraphWouldRefuseIsRefused(t *testing.T) {
 		return strings.Replace(newExtension, old, with, 1)
 	}
 	for name, body := range map[string]string{
-		"wrapped in value":           `{"value":` + newExtension + `}`,
-		"no type":                    replace(`"@odata.type": "#microsoft.graph.accessPackageAssignmentRequestWorkflowExtension",`, ""),
-		"unknown type":               replace("accessPackageAssignmentRequestWorkflowExtension", "ticketExtension"),
-		"durationBeforeTimeout":      replace("timeoutDuration", "durationBeforeTimeout"), // as the create page sends it
-		"no duration":                replace("P14D", "two weeks"),
+		"wrapped in value":      `{"value":` + newExtension + `}`,
+		"no type":               replace(`"@odata.type": "#microsoft.graph.accessPackageAssignmentRequestWorkflowExtension",`, ""),
+		"unknown type":          replace("accessPackageAssignmentRequestWorkflowExtension", "ticketExtension"),
+		"durationBeforeTimeout": replace("timeoutDuration", "durationBeforeTimeout"), // as the create page sends it
+		"no duration":           replace("P14D", "two weeks"),
+		"weeks, which the SDK makes of fourteen days": replace("P14D", "P2W"),
 		"too long":                   replace("P14D", "P15D"),
 		"too short":                  replace("P14D", "PT4M"),
 		"patience of 3 s":            replace("2000", "3000"),

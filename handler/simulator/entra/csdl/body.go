@@ -198,6 +198,7 @@ func (c *bodyCheck) annotation(at string, t *Type, property, annotation string) 
 	}
 }
 
+// An Edm.Duration has days and smaller units only: no weeks, months or years, whatever else ISO 8601 allows.
 var (
 	guidForm     = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	durationForm = regexp.MustCompile(`^-?P(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$`)

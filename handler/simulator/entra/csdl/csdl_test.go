@@ -73,6 +73,8 @@ func TestEveryKindOfDepartureIsFoundWhereItIs(t *testing.T) {
 		"a time without a zone":       {post(`{"printed":"2026-08-01T10:00:00"}`), "request.printed"},
 		"not a date":                  {post(`{"day":"2026-08-01T10:00:00Z"}`), "request.day"},
 		"not a duration":              {post(`{"loan":"14.00:00:00"}`), "request.loan"},
+		"a duration in weeks":         {post(`{"loan":"P2W"}`), "request.loan"},
+		"a duration in years":         {post(`{"loan":"P1Y"}`), "request.loan"},
 		"an empty duration":           {post(`{"loan":"PT"}`), "request.loan"},
 		"abstract without a type":     {post(`{"cover":{"colour":"red"}}`), "request.cover"},
 		"abstract type":               {post(`{"cover":{"@odata.type":"#example.library.cover"}}`), "request.cover"},
