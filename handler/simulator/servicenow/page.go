@@ -146,7 +146,7 @@ func (p *pages) missing(w http.ResponseWriter, r *http.Request, heading, text st
 // navigate follows a link of ServiceNow's own shell, to a ticket or a list and to nowhere else.
 func (p *pages) navigate(w http.ResponseWriter, r *http.Request, target string) {
 	u, err := url.Parse("/" + strings.TrimLeft(target, "/"))
-	if err != nil || u.Host != "" || !recordPath.MatchString(u.Path) {
+	if err != nil || !recordPath.MatchString(u.Path) {
 		p.missing(w, r, "There is no such page", "")
 		return
 	}

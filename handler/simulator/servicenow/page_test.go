@@ -71,8 +71,11 @@ func TestThePageListsTicketsAndSaysThatItIsAStandIn(t *testing.T) {
 		}
 		s.visit("/nav_to.do?uri="+url.QueryEscape("sc_request.do?sys_id="+request["sys_id"].(string))).want(200).shows("REQ0010001", "Close complete", "requested_for")
 		s.visit("/now/nav/ui/classic/params/target/" + url.PathEscape("sc_request.do?sys_id="+request["sys_id"].(string))).want(200).shows("REQ0010001")
-		s.visit("/nav_to.do?uri=" + url.QueryEscape("https://elsewhere.example/x.do")).want(404)
-		s.visit("/nav_to.do?uri=" + url.QueryEscape("//elsewhere.example/x.do")).want(404)
+		s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		for _, elsewhere := range []string{"https://elsewhere.example/x.do", "//elsewhere.example/", `\\elsewhere.example/x.do`, "api/now/table/task"} {
+			s.visit("/nav_to.do?uri=" + url.QueryEscape(elsewhere)).want(404)
+		}
+		s.client.CheckRedirect = nil
 		s.visit("/sc_request.do?sys_id=" + incident["sys_id"].(string)).want(404)
 		s.visit("/sys_user_list.do").want(404)
 		s.visit("/nothing").want(404)
