@@ -178,7 +178,9 @@ func TestAzidentityTakesTheAuthorityOverHTTPS(t *testing.T) {
 // Not parallel: azidentity reads the environment.
 func TestAzidentitysManagedIdentityGetsATokenFromTheIdentityEndpoint(t *testing.T) {
 	f := start(t, Config{})
-	system := f.AddIdentity(Identity{Name: "system"})
+	// User-assigned ones only: azidentity keeps tokens by client id for the whole process, so that the system-assigned identity of one
+	// directory would get the token of another's.
+	first := f.AddIdentity(Identity{Name: "first", UserAssigned: true})
 	mine := f.AddIdentity(Identity{Name: "mine", UserAssigned: true, GraphRoles: []string{readAll}})
 	for name, value := range f.Environment(mine.ClientID) {
 		t.Setenv(name, value)
@@ -186,7 +188,7 @@ func TestAzidentitysManagedIdentityGetsATokenFromTheIdentityEndpoint(t *testing.
 	for _, c := range []struct {
 		id   azidentity.ManagedIDKind
 		want Identity
-	}{{nil, system}, {azidentity.ClientID(mine.ClientID), mine}} {
+	}{{azidentity.ClientID(first.ClientID), first}, {azidentity.ClientID(mine.ClientID), mine}} {
 		credential, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: c.id})
 		if err != nil {
 			t.Fatal(err)
@@ -206,7 +208,7 @@ func TestAzidentitysManagedIdentityGetsATokenFromTheIdentityEndpoint(t *testing.
 		}
 	}
 	f.IdentityFaults.Add(misbehave.Fault{Status: 400, Times: 1})
-	credential, err := azidentity.NewManagedIdentityCredential(nil)
+	credential, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(mine.ClientID)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +239,15 @@ func TestTheIdentityEndpointRefusesAsAppServiceDoes(t *testing.T) {
 			t.Errorf("%s: %d %v", name, status, answer)
 		}
 	}
-	if n := f.Calls()["GET /msi/token"]; n != 7 {
+	system := f.AddIdentity(Identity{Name: "system"})
+	req, _ := http.NewRequest("GET", f.BaseURL()+identityPath+"?api-version=2019-08-01&resource="+graphResource, nil)
+	req.Header.Set("X-IDENTITY-HEADER", "header")
+	status, answer := getJSON(t, req)
+	token, _ := answer["access_token"].(string)
+	if claims, err := f.verify(token); status != 200 || err != nil || claims["oid"] != system.ObjectID || answer["resource"] != graphResource {
+		t.Errorf("the system-assigned identity: %d %v %v", status, answer, err)
+	}
+	if n := f.Calls()["GET /msi/token"]; n != 8 {
 		t.Errorf("%d calls are counted", n)
 	}
 }
