@@ -497,6 +497,49 @@ func TestARotatedKeyIsFoundAndMadeUpKeysCostLittle(t *testing.T) {
 	})
 }
 
+func TestAnAuthorityThatIsDownIsNotPressedByARefresh(t *testing.T) {
+	t.Parallel()
+	k := rsaKeys()
+	synctest.Test(t, func(t *testing.T) {
+		a := newTenant()
+		v := verifier(t, a, nil)
+		v.Prefetch()
+		synctest.Wait()
+		a.set(func(a *tenant) { a.err = errors.New("no route") })
+		time.Sleep(refreshAfter + time.Second)
+		token := "Bearer " + signed(nil, good(time.Now(), nil), k[1])
+		for range 50 {
+			if err := v.Check(call(token), nil); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if n := a.fetches(); n != 2 {
+			t.Errorf("%d fetches, want the first and one more", n)
+		}
+	})
+}
+
+func TestATokenThatCannotBeGoodCausesNoFetch(t *testing.T) {
+	t.Parallel()
+	now, k := time.Now(), rsaKeys()
+	a := newTenant()
+	v := verifier(t, a, nil)
+	good := signed(nil, good(now, nil), k[1])
+	for _, auth := range []string{"", "Bearer x.y.z", "Basic x", "Bearer " + encode(m{"alg": "none", "kid": "new"}, m{}) + ".", "Bearer " + signed(m{"kid": nil}, m{}, k[1])} {
+		if err := v.Check(call(auth), nil); !fault.Is(err, fault.Unauthorized) {
+			t.Errorf("%s: %v", auth, err)
+		}
+	}
+	err := v.Check(call("Bearer "+good+", Bearer "+good), nil)
+	if err == nil || !strings.Contains(err.Error(), "one Authorization header") {
+		t.Errorf("two joined headers: %v, want them named", err)
+	}
+	if n := a.fetches(); n != 0 {
+		t.Errorf("%d fetches", n)
+	}
+}
+
 func TestKeysSurviveAnOutageAndAreRefreshedBehindTheCallers(t *testing.T) {
 	t.Parallel()
 	k := rsaKeys()
@@ -620,6 +663,8 @@ func TestPrefetchSparesTheFirstCallTheWait(t *testing.T) {
 		v.Prefetch()
 		synctest.Wait()
 		a.set(func(a *tenant) { a.err = errors.New("gone") })
+		v.Prefetch()
+		synctest.Wait()
 		if err := v.Check(call("Bearer "+signed(nil, good(time.Now(), nil), k[1])), nil); err != nil || a.fetches() != 1 {
 			t.Errorf("%v with %d fetches", err, a.fetches())
 		}
@@ -712,6 +757,15 @@ func TestASignatureMustBeOfThisBodyNow(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Computed with openssl dgst -sha256 -mac HMAC over `1764000000.{"correlation_id":"a/b"}`.
+func TestTheSignatureIsThatOfOtherPrograms(t *testing.T) {
+	t.Parallel()
+	got := Sign([]byte(strings.Repeat("1", 32)), time.Unix(1764000000, 0), []byte(`{"correlation_id":"a/b"}`))
+	if want := "YTrrx6cf+xFZO8zMCK+SaQxlUUQ2oVYqsTHLbF5y9XU="; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
