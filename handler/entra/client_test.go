@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -199,6 +200,7 @@ func wireAnswers() []wireAnswer {
 		{name: "400 with a person's name", status: 400, body: oderr("InvalidModel", "The user 'Some Body' may not have 'assignmentRequestApproved'."), answer: fault.Refused, read: fault.Refused, says: "'assignmentRequestApproved'", hides: "Some Body"},
 		{name: "400 with an address", status: 400, body: oderr("InvalidModel", "somebody@example.com is blocked"), answer: fault.Refused, read: fault.Refused, says: "InvalidModel", hides: "somebody"},
 		{name: "400 with our token", status: 400, body: oderr("Bad", "Authorization: Bearer "+secret), answer: fault.Refused, read: fault.Refused, hides: secret},
+		{name: "400 with somebody's token", status: 400, body: oderr("Bad", "got eyJhbGciOiJub25lIn0.e30"), answer: fault.Refused, read: fault.Refused, says: "Bad", hides: "eyJ"},
 		{name: "400 with the token as its code", status: 400, body: oderr(secret, secret), answer: fault.Refused, read: fault.Refused, hides: secret},
 		{name: "400 with a long message", status: 400, body: oderr("Bad", strings.Repeat("word ", 100)), answer: fault.Refused, read: fault.Refused, hides: strings.Repeat("word ", 41)},
 		{name: "400 UnknownError", status: 400, body: oderr("UnknownError", ""), answer: fault.Refused, read: fault.Refused, says: "UnknownError"},
@@ -327,12 +329,18 @@ func TestNoConnectionMeansThatNothingWasSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = ln.Close() // nobody listens there any more
-	c := client(t, "http://"+ln.Addr().String())
-	if err := c.Answer(t.Context(), key, approved, workflow.Resume, "x"); !fault.Is(err, fault.Unreachable) {
-		t.Errorf("Answer: %v, want unreachable", err)
-	}
-	if _, err := c.Read(t.Context(), key); !fault.Is(err, fault.Unreachable) {
-		t.Errorf("Read: %v, want unreachable", err)
+	untrusted := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	t.Cleanup(untrusted.Close)
+	for name, url := range map[string]string{"nobody listens": "http://" + ln.Addr().String(), "nobody we trust": untrusted.URL} {
+		c := client(t, url)
+		if err := c.Answer(t.Context(), key, approved, workflow.Resume, "x"); !fault.Is(err, fault.Unreachable) || strings.Contains(err.Error(), requestID) {
+			t.Errorf("%s: Answer: %v, want unreachable, without the URL", name, err)
+		}
+		if _, err := c.Read(t.Context(), key); !fault.Is(err, fault.Unreachable) {
+			t.Errorf("%s: Read: %v, want unreachable", name, err)
+		}
 	}
 }
 
