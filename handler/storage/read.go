@@ -1,0 +1,109 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
+)
+
+// Open returns up to limit of the open ones in the order of their keys, beginning behind the cursor ("" is the beginning), and the cursor
+// of the next page ("" when there is none). A limit of 0 or less is 1000. A cursor that is not one of ours is fault.Invalid.
+// 1 storage operation for each 1000.
+func (s *Store) Open(ctx context.Context, cursor string, limit int) (page []correlation.Summary, next string, err error) {
+	return s.list(ctx, query{partition: openList}, cursor, limit)
+}
+
+// Ended returns those that ended on the day of the given time, UTC, and have nothing left to do; else as Open.
+func (s *Store) Ended(ctx context.Context, day time.Time, cursor string, limit int) (page []correlation.Summary, next string, err error) {
+	return s.list(ctx, query{partition: endedList(day)}, cursor, limit)
+}
+
+// Timeline returns the events of a correlation in order; none when there is no such correlation. 1 storage operation for each 1000.
+func (s *Store) Timeline(ctx context.Context, key correlation.Key) ([]correlation.Event, error) {
+	rows, err := s.all(ctx, s.names.Correlations, query{partition: key.Request, from: key.Stage + "_t_", below: key.Stage + "_u"}, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read timeline: %w", err)
+	}
+	events := make([]correlation.Event, len(rows))
+	for i, e := range rows {
+		r := reading(e)
+		r.event(&events[i])
+		if r.err != nil {
+			return nil, fmt.Errorf("read timeline: %w", r.err)
+		}
+	}
+	return events, nil
+}
+
+// Stages returns all correlations of one request, in the order of their stage instance ids; none when there is no such request. An id that
+// is not a GUID is fault.Invalid. 1 storage operation for each 1000 rows of the request.
+func (s *Store) Stages(ctx context.Context, requestID string) ([]*correlation.Correlation, error) {
+	request, ok := correlation.GUID(requestID)
+	if !ok {
+		return nil, &fault.Error{Op: "read request", Reason: fault.Invalid, Field: "requestId", Detail: "is not a GUID"}
+	}
+	rows, err := s.all(ctx, s.names.Correlations, query{partition: request, record: recordCorrelation}, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	out := make([]*correlation.Correlation, len(rows))
+	for i, e := range rows {
+		if out[i], err = correlationOf(e); err != nil {
+			return nil, fmt.Errorf("read request: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// list reads a page of the index. The cursor is the row key of the last one that was given out: it stays good when rows come and go.
+func (s *Store) list(ctx context.Context, q query, cursor string, limit int) ([]correlation.Summary, string, error) {
+	if limit <= 0 {
+		limit = pageSize
+	}
+	limit = min(limit, 1<<20)
+	if cursor != "" {
+		if _, err := indexKey(cursor); err != nil {
+			return nil, "", &fault.Error{Op: "read list", Reason: fault.Invalid, Field: "cursor", Detail: err.Error()}
+		}
+	}
+	q.after = cursor
+	rows, err := s.all(ctx, s.names.Index, q, limit+1) // one more than wanted, to see whether there is a next page
+	if err != nil {
+		return nil, "", fmt.Errorf("read list: %w", err)
+	}
+	next := ""
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = rows[limit-1].row
+	}
+	page := make([]correlation.Summary, len(rows))
+	for i, e := range rows {
+		if page[i], err = summaryOf(e); err != nil {
+			return nil, "", fmt.Errorf("read list: %w", err)
+		}
+	}
+	return page, next, nil
+}
+
+// all reads up to most entities, or every one when most is 0.
+func (s *Store) all(ctx context.Context, table string, q query, most int) ([]entity, error) {
+	var out []entity
+	for {
+		q.top = pageSize
+		if most > 0 {
+			q.top = min(pageSize, most-len(out))
+		}
+		page, next, err := s.tables.query(ctx, table, q)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, page...)
+		if next == "" || (most > 0 && len(out) >= most) {
+			return out, nil
+		}
+		q.next = next
+	}
+}

@@ -1,0 +1,335 @@
+package storage
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
+)
+
+// What a row of the correlations table is, in its property Record.
+const (
+	recordCorrelation = "correlation" // row key: <stage instance id>
+	recordEvent       = "event"       // row key: <stage instance id>_t_<number, eight digits>
+	recordCallout     = "callout"     // row key: <stage instance id>_c
+)
+
+const (
+	proseUnits  = 16000 // sentences are clipped to this, so that a long error text cannot keep a correlation from being stored
+	ticketUnits = 30000 // of the tickets' JSON in one property
+	ticketParts = 8     // properties that the tickets may take
+)
+
+// noTime stands for the zero time where a property must have a value: Table Storage knows no earlier one.
+var noTime = minTime
+
+// A record carries fields to or from the properties of an entity: each field is named once, for both directions.
+type record struct {
+	props   map[string]any
+	writing bool
+	merging bool // absent properties would keep what they held, so every field is written
+	err     error
+}
+
+func reading(e entity) *record { return &record{props: e.props} }
+
+func writing(kind string) *record {
+	return &record{props: map[string]any{"Record": kind}, writing: true}
+}
+
+func (r *record) bad(name string) {
+	if r.err == nil {
+		r.err = &fault.Error{Op: "read entity", Reason: fault.Internal, Field: name, Detail: fmt.Sprintf("is stored as %T", r.props[name])}
+	}
+}
+
+// text carries a string; one that is too long to be stored is found by checkEntity.
+func text[T ~string](r *record, name string, v *T) {
+	if r.writing {
+		r.props[name] = clean(string(*v))
+		return
+	}
+	switch p := r.props[name].(type) {
+	case string:
+		*v = T(p)
+	case nil:
+	default:
+		r.bad(name)
+	}
+}
+
+// prose carries a sentence for people.
+func (r *record) prose(name string, v *string) {
+	if r.writing {
+		s := clip(clean(*v), proseUnits)
+		v = &s
+	}
+	text(r, name, v)
+}
+
+func (r *record) flag(name string, v *bool) {
+	if r.writing {
+		r.props[name] = *v
+		return
+	}
+	switch p := r.props[name].(type) {
+	case bool:
+		*v = p
+	case nil:
+	default:
+		r.bad(name)
+	}
+}
+
+func (r *record) number(name string, v *int) {
+	if r.writing {
+		r.props[name] = int32(min(*v, 1<<31-1)) //nolint:gosec // counts of things
+		return
+	}
+	switch p := r.props[name].(type) {
+	case int32:
+		*v = int(p)
+	case int64:
+		*v = int(p)
+	case nil:
+	default:
+		r.bad(name)
+	}
+}
+
+func (r *record) time(name string, v *time.Time) {
+	if r.writing {
+		switch {
+		case !v.IsZero():
+			r.props[name] = instant(*v)
+		case r.merging:
+			r.props[name] = noTime
+		}
+		return
+	}
+	switch p := r.props[name].(type) {
+	case time.Time:
+		if !p.Equal(noTime) {
+			*v = p
+		}
+	case nil:
+	default:
+		r.bad(name)
+	}
+}
+
+// tickets carries the tickets as JSON, cut into several properties where it is long.
+func (r *record) tickets(v *[]correlation.Ticket) {
+	name := func(i int) string {
+		if i == 0 {
+			return "Tickets"
+		}
+		return "Tickets" + strconv.Itoa(i+1)
+	}
+	if !r.writing {
+		var all string
+		for i := range ticketParts {
+			var part string
+			text(r, name(i), &part)
+			all += part
+		}
+		if all != "" {
+			if err := json.Unmarshal([]byte(all), v); err != nil && r.err == nil {
+				r.err = &fault.Error{Op: "read entity", Reason: fault.Internal, Field: "Tickets", Detail: "is not the JSON of tickets", Err: err}
+			}
+		}
+		return
+	}
+	var parts []string
+	if len(*v) > 0 {
+		b, err := json.Marshal(*v)
+		if err != nil {
+			r.err = &fault.Error{Op: "write entity", Reason: fault.Internal, Field: "Tickets", Err: err}
+			return
+		}
+		parts = chunks(clean(string(b)), ticketUnits)
+	}
+	if len(parts) > ticketParts {
+		r.err = tooLarge("Tickets", fmt.Sprintf("have more than %d characters with their planned fields; they do not fit", ticketParts*ticketUnits))
+		return
+	}
+	for i := range ticketParts {
+		switch {
+		case i < len(parts):
+			r.props[name(i)] = parts[i]
+		case r.merging:
+			r.props[name(i)] = "" // what stood there when the tickets were longer
+		}
+	}
+}
+
+func (r *record) correlation(c *correlation.Correlation) {
+	r.number("Schema", &c.Schema)
+	text(r, "State", &c.State)
+	r.time("Since", &c.Since)
+	r.prose("Reason", &c.Reason)
+	r.prose("Advice", &c.Advice)
+	r.time("Created", &c.Created)
+
+	text(r, "Stage", &c.Stage)
+	text(r, "RequestType", &c.RequestType)
+	r.flag("Waits", &c.Waits)
+	r.flag("MayWait", &c.MayWait)
+	r.time("Deadline", &c.Deadline)
+	text(r, "PackageID", &c.PackageID)
+	text(r, "PackageName", &c.PackageName)
+	text(r, "CatalogID", &c.CatalogID)
+	text(r, "CatalogName", &c.CatalogName)
+	text(r, "TargetName", &c.TargetName)
+
+	text(r, "Rule", &c.Rule)
+	text(r, "OnRejected", &c.OnRejected)
+	r.tickets(&c.Tickets)
+	text(r, "Outcome", &c.Outcome)
+	text(r, "ResumeWith", &c.ResumeWith)
+	text(r, "CalloutHash", &c.CalloutHash)
+	r.number("Calls", &c.Calls)
+
+	r.number("Attempts", &c.Attempts)
+	r.time("NextAttempt", &c.NextAttempt)
+	text(r, "LeaseOwner", &c.LeaseOwner)
+	r.time("LeaseUntil", &c.LeaseUntil)
+	r.prose("LastError", &c.LastError)
+	text(r, "LastReason", &c.LastReason)
+
+	r.time("Due", &c.Due)
+	r.number("Events", &c.Events)
+}
+
+func (r *record) event(e *correlation.Event) {
+	r.number("Seq", &e.Seq)
+	r.time("At", &e.At)
+	text(r, "Kind", &e.Kind)
+	text(r, "From", &e.From)
+	text(r, "To", &e.To)
+	text(r, "By", &e.By)
+	r.prose("Text", &e.Text)
+	text(r, "Reason", &e.Reason)
+	text(r, "Invocation", &e.Invocation)
+}
+
+func (r *record) summary(s *correlation.Summary) {
+	text(r, "State", &s.State)
+	r.time("Since", &s.Since)
+	r.time("Created", &s.Created)
+	r.time("Deadline", &s.Deadline)
+	r.time("Due", &s.Due)
+	text(r, "Stage", &s.Stage)
+	text(r, "RequestType", &s.RequestType)
+	text(r, "PackageName", &s.PackageName)
+	text(r, "CatalogName", &s.CatalogName)
+	text(r, "TargetName", &s.TargetName)
+	r.prose("Tickets", &s.Tickets)
+	r.prose("Reason", &s.Reason)
+	r.prose("Advice", &s.Advice)
+	r.number("Attempts", &s.Attempts)
+	text(r, "LastReason", &s.LastReason)
+}
+
+// correlationOf reads a correlation back.
+func correlationOf(e entity) (*correlation.Correlation, error) {
+	key, err := correlation.NewKey(e.partition, e.row)
+	if err != nil {
+		return nil, &fault.Error{Op: "read entity", Reason: fault.Internal, Detail: "its keys are not those of a correlation", Err: err}
+	}
+	c := &correlation.Correlation{Key: key}
+	r := reading(e)
+	r.correlation(c)
+	c.Flushed(e.etag)
+	return c, r.err
+}
+
+// correlationRow is the row of c; write is the id of this writing, by which it can be recognised. A merge sets every property that c has
+// and keeps those it does not know.
+func correlationRow(c *correlation.Correlation, write string, merge bool) (operation, error) {
+	r := writing(recordCorrelation)
+	r.merging = merge
+	r.correlation(c)
+	r.props["Write"] = write
+	op := operation{merge: merge, entity: entity{partition: c.Key.Request, row: c.Key.Stage, props: r.props}}
+	if merge {
+		op.etag = c.Version
+	}
+	return op, r.err
+}
+
+func eventRow(k correlation.Key, ev correlation.Event) operation {
+	r := writing(recordEvent)
+	r.event(&ev)
+	return operation{entity: entity{partition: k.Request, row: fmt.Sprintf("%s_t_%08d", k.Stage, ev.Seq), props: r.props}}
+}
+
+func calloutRow(k correlation.Key, body []byte) operation {
+	r := writing(recordCallout)
+	size := len(body)
+	r.number("Size", &size)
+	for i := 0; len(body) > 0; i++ {
+		n := min(len(body), maxBinary)
+		r.props["Body"+strconv.Itoa(i)] = body[:n]
+		body = body[n:]
+	}
+	return operation{entity: entity{partition: k.Request, row: k.Stage + "_c", props: r.props}}
+}
+
+func bodyOf(e entity) ([]byte, error) {
+	r := reading(e)
+	var size int
+	r.number("Size", &size)
+	body := make([]byte, 0, size)
+	for i := 0; ; i++ {
+		part, ok := e.props["Body"+strconv.Itoa(i)].([]byte)
+		if !ok {
+			break
+		}
+		body = append(body, part...)
+	}
+	if r.err == nil && len(body) != size {
+		r.err = &fault.Error{Op: "read callout", Reason: fault.Internal, Detail: fmt.Sprintf("%d of its %d bytes are stored", len(body), size)}
+	}
+	return body, r.err
+}
+
+// openList is the partition of the open ones in the index table; endedList that of those which ended on the day of the given time, UTC.
+const openList = "open"
+
+func endedList(at time.Time) string { return "ended-" + at.UTC().Format(time.DateOnly) }
+
+func indexRow(k correlation.Key) string { return k.Request + "_" + k.Stage }
+
+// listing is the row of a list. One that is due at no particular time is due at once, so that nothing is forgotten.
+func listing(list string, s correlation.Summary) entity {
+	r := writing("summary")
+	r.summary(&s)
+	if s.Due.IsZero() {
+		r.props["Due"] = noTime
+	}
+	return entity{partition: list, row: indexRow(s.Key), props: r.props}
+}
+
+func summaryOf(e entity) (correlation.Summary, error) {
+	var s correlation.Summary
+	key, err := indexKey(e.row)
+	if err != nil {
+		return s, &fault.Error{Op: "read list", Reason: fault.Internal, Detail: "a row key is not that of a correlation", Err: err}
+	}
+	s.Key = key
+	r := reading(e)
+	r.summary(&s)
+	return s, r.err
+}
+
+func indexKey(row string) (correlation.Key, error) {
+	const guid = 36
+	if len(row) != 2*guid+1 || row[guid] != '_' {
+		return correlation.Key{}, fmt.Errorf("%.80q is not <request id>_<stage instance id>", row)
+	}
+	return correlation.NewKey(row[:guid], row[guid+1:])
+}
