@@ -28,7 +28,8 @@ import (
 const (
 	adviseRoles = "Give the function's identity the roles Storage Table Data Contributor and Storage Queue Data Contributor on the storage account, " +
 		"and check the account's network rules."
-	adviseKey = "Check the connection string in AzureWebJobsStorage: the account's keys may have been rotated."
+	adviseKey = "Check the AzureWebJobsStorage settings: the account's keys may have been rotated, or the identity is one of another tenant. " +
+		"A clock that is wrong by more than 15 minutes has the same effect."
 	adviseURL = "Check the storage account's name and addresses in the AzureWebJobsStorage settings, and what stands between the function and it."
 )
 

@@ -306,11 +306,15 @@ func checkQueueName(name string) error {
 	return nil
 }
 
-// find returns the queue without the messages that expired, in the order in which they are or become visible.
+func noQueue(op, queue string) error {
+	return &fault.Error{Op: op, Reason: fault.NotFound, Status: 404, Detail: "there is no queue " + queue}
+}
+
+// find returns the queue without the messages that expired.
 func (m *memoryQueues) find(op, queue string, now time.Time) (*memoryQueue, error) {
 	q := m.queues[queue]
 	if q == nil {
-		return nil, &fault.Error{Op: op, Reason: fault.NotFound, Status: 404, Detail: "there is no queue " + queue}
+		return nil, noQueue(op, queue)
 	}
 	q.messages = slices.DeleteFunc(q.messages, func(msg *memoryMessage) bool { return !now.Before(msg.ExpiresOn) })
 	return q, nil
@@ -323,9 +327,9 @@ func (m *memoryQueues) put(ctx context.Context, queue, text string, visibleIn, t
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now().UTC()
-	q, err := m.find("put message", queue, now)
-	if err != nil {
-		return err
+	q := m.queues[queue]
+	if q == nil {
+		return noQueue("put message", queue)
 	}
 	if len(text) > maxMessage {
 		return &fault.Error{Op: "put message", Reason: fault.Invalid, Status: 413, Field: "text", Detail: "is too long for a message"}

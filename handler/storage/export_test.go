@@ -19,3 +19,13 @@ func (s *Store) SetProperties(ctx context.Context, k correlation.Key, props map[
 
 // Names returns the names of the tables.
 func (s *Store) Names() Names { return s.names }
+
+// Drop deletes what a test made in an account.
+func Drop(ctx context.Context, s *Store, q *Queue) {
+	t, _ := s.tables.(*azureTables)
+	_, _ = t.service.DeleteTable(ctx, s.names.Correlations, nil)
+	_, _ = t.service.DeleteTable(ctx, s.names.Index, nil)
+	a, _ := q.queues.(*azureQueues)
+	_, _ = a.service.NewQueueClient(q.name).Delete(ctx, nil)
+	_, _ = a.service.NewQueueClient(q.name+"-poison").Delete(ctx, nil)
+}

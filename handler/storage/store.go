@@ -34,7 +34,7 @@ type Store struct {
 // It is Exists when a correlation with that key is stored, which is then unchanged, and Invalid, with nothing written, when something
 // is too large to be stored. A call whose answer was lost and that was sent again is recognised.
 //
-// It takes 2 storage operations; when it is Exists 2 as a rule, and 4 when the other had been taken off the list.
+// It takes 2 storage operations; when it is Exists 2 as a rule, and 4 when the other had ended and was off the list.
 func (s *Store) Create(ctx context.Context, c *correlation.Correlation, body []byte) error {
 	if len(body) > callout.MaxBytes {
 		return fmt.Errorf("store correlation: %w", tooLarge("body", fmt.Sprintf("has %d bytes; at most %d fit", len(body), callout.MaxBytes)))
@@ -62,10 +62,15 @@ func (s *Store) Create(ctx context.Context, c *correlation.Correlation, body []b
 		return nil
 	}
 	if fault.Is(err, fault.Exists) && (listed || errors.Is(err, errRepeated)) {
-		if s.ours(ctx, c, write) {
+		e, seen := s.tables.get(ctx, s.names.Correlations, c.Key.Request, c.Key.Stage)
+		if seen == nil && wrote(e, write, c) {
 			return nil
 		}
-		s.unlistSettled(ctx, c.Key)
+		// The listing is new, so the other was not listed: rightly, when it had ended. One that ended stays so, and nothing is lost when
+		// this does not work: the sweep finds the listing when it is due.
+		if old, read := correlationOf(e); seen == nil && read == nil && old.Settled() {
+			_ = s.Unlist(ctx, c.Key)
+		}
 	}
 	return fmt.Errorf("store correlation: %w", err)
 }
@@ -79,22 +84,13 @@ func timeline(first operation, c *correlation.Correlation) []operation {
 	return ops
 }
 
-// ours says whether what is stored is what this call wrote, and flushes c if so. When it cannot be seen, it is not.
-func (s *Store) ours(ctx context.Context, c *correlation.Correlation, write string) bool {
-	e, err := s.tables.get(ctx, s.names.Correlations, c.Key.Request, c.Key.Stage)
-	if err != nil || e.props["Write"] != write {
+// wrote says whether e is what this call wrote, and flushes c if so.
+func wrote(e entity, write string, c *correlation.Correlation) bool {
+	if e.props["Write"] != write {
 		return false
 	}
 	c.Flushed(e.etag)
 	return true
-}
-
-// unlistSettled takes back a listing that Create made for a correlation that had ended long before. One that ended stays so, and any listing
-// of it among the open ones is wrong. When this does not work, the sweep finds the listing when it is due.
-func (s *Store) unlistSettled(ctx context.Context, key correlation.Key) {
-	if c, err := s.Load(ctx, key); err == nil && c.Settled() {
-		_ = s.Unlist(ctx, key)
-	}
 }
 
 // Load returns the correlation, or NotFound. One that a newer version wrote is read as far as it is understood. 1 storage operation.
@@ -145,8 +141,10 @@ func (s *Store) Save(ctx context.Context, c *correlation.Correlation) error {
 		c.Flushed(etags[0])
 		return nil
 	case fault.Is(err, fault.Conflict) || fault.Is(err, fault.Exists):
-		if errors.Is(err, errRepeated) && s.ours(ctx, c, write) {
-			return nil
+		if errors.Is(err, errRepeated) {
+			if e, seen := s.tables.get(ctx, s.names.Correlations, c.Key.Request, c.Key.Stage); seen == nil && wrote(e, write, c) {
+				return nil
+			}
 		}
 		return &fault.Error{Op: "save correlation", Reason: fault.Conflict, Detail: c.Key.String() + " was changed by somebody else", Err: err}
 	default:
