@@ -1,0 +1,11 @@
+// Package ticketbridge holds the function app as the Functions host reads it: host.json and the functions' bindings. A program that
+// needs the app's folder without a build, such as the demo, lays it out from here.
+package ticketbridge
+
+import "embed"
+
+// App holds host.json, and below functions/ a folder with one function.json for each function. The host looks for these folders
+// beside host.json: whoever lays the app out leaves functions/ away.
+//
+//go:embed host.json all:functions
+var App embed.FS
