@@ -1,0 +1,84 @@
+# `make` alone lists what there is to do. `make run` needs Go, make and git; what else a target needs, it says or installs itself.
+
+# The same flags for every go command: the Graph SDK takes minutes to compile, and other flags would compile it once more.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false $(filter-out -trimpath -buildvcs=false,$(GOFLAGS))
+
+SHELL := /bin/bash
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# What is built for: Azure's Flex Consumption plan, unless said otherwise (make build GOOS=darwin GOARCH=arm64).
+GOOS := linux
+GOARCH := amd64
+# What this machine is: tests and local runs start the built handler.
+HERE = GOOS=$(shell go env GOHOSTOS) GOARCH=$(shell go env GOHOSTARCH)
+
+ARGS ?=
+PKGS ?= ./...
+TESTFLAGS ?=
+BENCH ?= .
+PARAMETERS ?= infra/main.bicepparam
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench build package deploy start azurite lint fmt infra clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## the whole path on stand-ins in one process, to watch and to play with (ARGS=-once: play and exit)
+	@go run ./handler/demo $(ARGS)
+
+test: ## everything, with Azurite and the built handler (PKGS=./handler/storage/... TESTFLAGS='-run Name -v' for a part)
+	@.ci/chromium
+	@$(MAKE) --no-print-directory build $(HERE)
+	@HANDLER_DIST=$(CURDIR)/dist .ci/with-azurite .ci/test -timeout=30m $(TESTFLAGS) $(PKGS)
+
+bench: ## the benchmarks, in process and on Azurite (BENCH=Name, PKGS=… for a part)
+	@$(MAKE) --no-print-directory build $(HERE)
+	@HANDLER_DIST=$(CURDIR)/dist .ci/with-azurite go test -run='^$$' -bench='$(BENCH)' -benchmem $(PKGS)
+
+build: ## dist/: the app's folder as the Functions host reads it (GOOS, GOARCH: what for; default linux/amd64)
+	@rm -rf dist && mkdir dist
+	@cp -R host.json functions/. dist/
+	@if [ -e tickets.yaml ]; then cp tickets.yaml dist/; fi
+	GOOS=$(GOOS) GOARCH=$(GOARCH) go build -ldflags='-s -w -X main.version=$(VERSION)' -o dist/handler ./handler
+	@chmod 0755 dist/handler
+
+package: ## dist.zip: dist/ for linux/amd64, the same bytes for the same commit
+	@$(MAKE) --no-print-directory build GOOS=linux GOARCH=amd64
+	@GOOS= GOARCH= go run ./infra/package dist dist.zip
+
+deploy: ## Azure resources by infra/main.bicep, then the app (RESOURCE_GROUP=…; PARAMETERS=infra/main.bicepparam)
+	@RESOURCE_GROUP='$(RESOURCE_GROUP)' PARAMETERS='$(PARAMETERS)' infra/deploy check
+	@$(MAKE) --no-print-directory build GOOS=linux GOARCH=amd64
+	@RESOURCE_GROUP='$(RESOURCE_GROUP)' PARAMETERS='$(PARAMETERS)' infra/deploy
+
+start: ## the app under Core Tools, with Azurite and the stand-ins of Entra and ServiceNow
+	@.ci/start check
+	@$(MAKE) --no-print-directory build $(HERE)
+	@.ci/with-azurite --develop .ci/start
+
+azurite: ## Azurite alone, on its usual ports, data in .azurite/, until Ctrl-C
+	@.ci/with-azurite --develop
+
+lint: $(GOLANGCI) ## go vet, golangci-lint with gofumpt, shellcheck where it is installed
+	go vet ./...
+	$(GOLANGCI) run
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/chromium .ci/run .ci/start .ci/test .ci/with-azurite infra/compile infra/deploy; \
+	else echo 'shellcheck: not installed, left out'; fi
+
+fmt: $(GOLANGCI) ## format the Go files
+	$(GOLANGCI) fmt
+
+$(GOLANGCI):
+	@echo 'golangci-lint $(GOLANGCI_VERSION): building it (some minutes, once)'
+	@GOFLAGS=-trimpath GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+infra: ## compile infra/main.bicep to infra/main.json; any diagnostic and any odd layout is a failure
+	@infra/compile
+
+clean: ## remove what was built, installed and kept here
+	rm -rf dist dist.zip node_modules .tools .azurite
