@@ -167,7 +167,7 @@ func exampleSettings(t *testing.T) map[string]string {
 	var file struct {
 		IsEncrypted bool
 		Values      map[string]string
-		Host        struct{ LocalHttpPort int } //nolint:revive // as Core Tools spell it
+		Host        struct{ LocalHTTPPort int }
 	}
 	text, err := os.ReadFile("local.settings.json.example")
 	if err != nil {
