@@ -223,7 +223,7 @@ module app 'modules/app.bicep' = {
       LOG_LEVEL: logLevel
     }
   }
-  // The host reads its keys and its package as soon as it starts: the roles must be there.
+  // The references are resolved as the app starts: the role must be there. The other modules are waited for through their outputs.
   dependsOn: [secrets]
 }
 
