@@ -16,11 +16,11 @@ type Key struct {
 
 // NewKey validates both ids and brings them to lower case. Its errors are fault.Invalid and name the callout's field.
 func NewKey(request, stage string) (Key, error) {
-	r, ok := guid(request)
+	r, ok := GUID(request)
 	if !ok {
 		return Key{}, invalidID("AccessPackageAssignmentRequestId", request)
 	}
-	s, ok := guid(stage)
+	s, ok := GUID(stage)
 	if !ok {
 		return Key{}, invalidID("CustomExtensionStageInstanceId", stage)
 	}
@@ -70,9 +70,9 @@ func ParseTicketID(id string) (Key, error) {
 	return k, nil
 }
 
-// guid returns s in the one spelling we store, 8-4-4-4-12 in lower case. Braces, "urn:uuid:" and undashed forms are not what Entra
-// sends, and are refused rather than guessed at.
-func guid(s string) (string, bool) {
+// GUID returns s in the one spelling we store, 8-4-4-4-12 in lower case. Braces, "urn:uuid:" and undashed forms are not what Entra
+// sends, and are refused rather than guessed at: ok is false.
+func GUID(s string) (id string, ok bool) {
 	s = strings.ToLower(strings.TrimSpace(s))
 	if len(s) != 36 {
 		return "", false

@@ -1,0 +1,234 @@
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
+)
+
+type detailPage struct {
+	*correlation.Correlation
+	Row      row
+	Meaning  string
+	Facts    []fact
+	Tickets  []correlation.Ticket
+	Timeline []event
+	Callout  string
+	Others   []row // other stages of the same request
+}
+
+type fact struct {
+	Name, Text, Note, Tone string
+	ID                     bool // an id, to be copied
+	Time                   time.Time
+}
+
+type event struct {
+	correlation.Event
+	Tone  string
+	Moved bool
+	Day   string // when it is another than that of the event before
+	After string // how long after the event before, when that is worth saying
+	Same  bool   // of the same invocation as the event before
+}
+
+// request shows a request: its only stage, or a list of them.
+func (c *console) request(w http.ResponseWriter, r *http.Request, v view, id string) {
+	stages, err := c.config.Store.Stages(r.Context(), id)
+	if err != nil {
+		c.failed(w, r, v, err)
+		return
+	}
+	switch len(stages) {
+	case 0:
+		c.missing(w, r, v)
+	case 1:
+		http.Redirect(w, r, c.link(stages[0].Key), http.StatusSeeOther)
+	default:
+		v.Title = "Request " + stages[0].Key.Request
+		v.Page = struct {
+			ID   string
+			Rows []row
+		}{stages[0].Key.Request, c.rows(stages, v.Now)}
+		c.show(w, r, http.StatusOK, "request", v)
+	}
+}
+
+func (c *console) rows(stages []*correlation.Correlation, now time.Time) []row {
+	slices.SortStableFunc(stages, func(a, b *correlation.Correlation) int { return a.Created.Compare(b.Created) })
+	out := make([]row, len(stages))
+	for i, s := range stages {
+		out[i] = c.row(s.Summary(), now)
+	}
+	return out
+}
+
+// detail shows one correlation.
+func (c *console) detail(w http.ResponseWriter, r *http.Request, v view, request, stage string) {
+	key, err := correlation.NewKey(request, stage)
+	if err != nil {
+		c.missing(w, r, v)
+		return
+	}
+	stages, err := c.config.Store.Stages(r.Context(), key.Request)
+	if err != nil {
+		c.failed(w, r, v, err)
+		return
+	}
+	var cor *correlation.Correlation
+	var others []*correlation.Correlation
+	for _, s := range stages {
+		if s.Key == key {
+			cor = s
+		} else {
+			others = append(others, s)
+		}
+	}
+	if cor == nil {
+		c.missing(w, r, v)
+		return
+	}
+	events, err := c.config.Store.Timeline(r.Context(), key)
+	if err != nil {
+		c.failed(w, r, v, err)
+		return
+	}
+	body, err := c.config.Store.Callout(r.Context(), key)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		c.failed(w, r, v, err)
+		return
+	}
+	p := detailPage{
+		Correlation: cor, Row: c.row(cor.Summary(), v.Now), Meaning: stateMeaning(cor.State), Facts: facts(cor, v.Now), Tickets: cor.Tickets,
+		Timeline: timeline(events), Callout: pretty(body), Others: c.rows(others, v.Now),
+	}
+	v.Title, v.Page = cor.PackageName, p
+	if v.Title == "" {
+		v.Title = "Request " + key.Request
+	}
+	if cor.State.Ended() {
+		v.Section = "ended"
+	} else {
+		v.Section = "waiting"
+	}
+	v.Refresh = refresh(r.URL.Query())
+	c.show(w, r, http.StatusOK, "detail", v)
+}
+
+// facts lists what is known, in the order in which somebody asks.
+func facts(c *correlation.Correlation, now time.Time) []fact {
+	var out []fact
+	add := func(f fact) {
+		if f.Text != "" {
+			out = append(out, f)
+		}
+	}
+	add(fact{Name: "For", Text: c.TargetName})
+	add(fact{Name: "Access package", Text: c.PackageName, Note: c.PackageID})
+	add(fact{Name: "Catalog", Text: c.CatalogName, Note: c.CatalogID})
+	add(fact{Name: "Stage", Text: stageWord(c.Stage), Note: requestTypeWord(c.RequestType)})
+	add(fact{Name: "Came", Text: when(c.Created), Note: span(now.Sub(c.Created)) + " ago", Time: c.Created})
+	if !c.Deadline.IsZero() {
+		f := fact{Name: "Entra waits until", Text: when(c.Deadline), Time: c.Deadline}
+		if !c.State.Ended() {
+			f.Note, f.Tone = left(c.Deadline, now)
+		}
+		add(f)
+	}
+	switch {
+	case c.Waits:
+		add(fact{Name: "Kind", Text: "Launch and wait", Note: "the request is paused until we answer"})
+	case c.MayWait:
+		add(fact{Name: "Kind", Text: "Launch and continue, it seems", Note: "the callout does not say; Entra is asked before it is told anything"})
+	default:
+		add(fact{Name: "Kind", Text: "Launch and continue", Note: "nothing waits for the answer"})
+	}
+	add(fact{Name: "Rule", Text: c.Rule, Note: rejectedWord(c.OnRejected)})
+	if c.Calls > 1 {
+		add(fact{Name: "Calls", Text: fmt.Sprintf("%d", c.Calls), Note: "repeated calls change nothing"})
+	}
+	if c.Attempts > 0 && !c.State.Ended() && !c.State.NeedsPerson() {
+		f := fact{Name: "This step", Text: "failed " + times(c.Attempts), Tone: toneWarn}
+		if !c.NextAttempt.IsZero() {
+			f.Note = "next try " + soon(c.NextAttempt, now)
+		}
+		add(f)
+	}
+	if c.LeaseOwner != "" && now.Before(c.LeaseUntil) {
+		add(fact{Name: "At work", Text: "an instance of ours", Note: "until " + clock(c.LeaseUntil) + " UTC at the latest"})
+	}
+	if !c.Due.IsZero() && !c.Settled() {
+		add(fact{Name: "Looked at again", Text: soon(c.Due, now), Note: "by the sweep, if nothing happens before", Time: c.Due})
+	}
+	add(fact{Name: "Request id", Text: c.Key.Request, ID: true})
+	add(fact{Name: "Stage instance id", Text: c.Key.Stage, ID: true})
+	return out
+}
+
+func soon(t, now time.Time) string {
+	if d := t.Sub(now); d > 0 {
+		return "in " + span(d)
+	}
+	return "now"
+}
+
+func rejectedWord(s string) string {
+	switch s {
+	case "deny":
+		return "a ticket that is not done denies the request"
+	case "cancel":
+		return "a ticket that is not done cancels the request"
+	case "hold":
+		return "a ticket that is not done is held for a person"
+	default:
+		return s
+	}
+}
+
+// timeline marks where days begin and how long things took.
+func timeline(events []correlation.Event) []event {
+	out := make([]event, len(events))
+	for i, e := range events {
+		out[i] = event{Event: e, Moved: e.Kind == correlation.EventMove}
+		switch e.Kind {
+		case correlation.EventMove:
+			out[i].Tone = stateTone(e.To)
+		case correlation.EventAttempt:
+			out[i].Tone = toneWarn
+		case correlation.EventOperator:
+			out[i].Tone = toneBad
+		default:
+			out[i].Tone = toneOff
+		}
+		if i == 0 || date(events[i-1].At) != date(e.At) {
+			out[i].Day = e.At.UTC().Format("Monday, 2 January 2006")
+		}
+		if i > 0 {
+			out[i].Same = e.Invocation == events[i-1].Invocation
+			if d := e.At.Sub(events[i-1].At); d >= time.Minute {
+				out[i].After = span(d) + " later"
+			}
+		}
+	}
+	return out
+}
+
+// pretty indents a body that is JSON; another is shown as it is.
+func pretty(body []byte) string {
+	var b bytes.Buffer
+	if json.Indent(&b, bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "", "  ") == nil {
+		return b.String()
+	}
+	if !utf8.Valid(body) {
+		return strings.ToValidUTF8(string(body), "�")
+	}
+	return string(body)
+}
