@@ -9,14 +9,16 @@ import (
 	"ticketbridge/handler/correlation"
 )
 
-// BuiltIn returns the rules that apply without a tickets file: one sc_request for each callout, with a text for its stage and request type.
+// BuiltIn returns the rules that apply without a tickets file: one sc_request for each callout, requested for the assignment's target, with a text
+// for its stage and request type.
 //
 // A grant whose work was not done is denied. Everything else whose work was not done is held for a person, because there is nothing to deny that
 // would be true: at the stage "granted" the access is there already, a removal that did not happen must be told to Entra neither as done nor as
 // taken back, and of a stage that nobody knows nobody knows what denying it does. Held requests stay paused, and fail at their deadline.
 func BuiltIn() *Rules {
+	target := func(c *callout.Callout) callout.Person { return c.Assigned.Target }
 	sc := func(short, intro string) []entry {
-		return []entry{{name: "ticket", table: "sc_request", fields: columns(short, intro)}}
+		return []entry{{name: "ticket", table: "sc_request", fields: columns(short, intro), users: map[string]func(*callout.Callout) callout.Person{"requested_for": target}}}
 	}
 	removing := (*callout.Callout).Removing
 	stage := func(stages ...string) func(*callout.Callout) bool {

@@ -3,8 +3,11 @@ package ticket
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +83,11 @@ func golden(c Choice) string {
 		text := d.Fields["description"]
 		delete(d.Fields, "description")
 		rest, _ := json.MarshalIndent(d.Fields, "", "  ")
-		b.WriteString("\n=== " + d.Entry + ", table " + d.Table + "\n" + string(rest) + "\n--- description\n" + text + "\n")
+		b.WriteString("\n=== " + d.Entry + ", table " + d.Table + "\n" + string(rest) + "\n")
+		for _, column := range slices.Sorted(maps.Keys(d.Users)) {
+			fmt.Fprintf(&b, "%s: the user called %q, or else with the e-mail address %q\n", column, d.Users[column].PrincipalName, d.Users[column].Email)
+		}
+		b.WriteString("--- description\n" + text + "\n")
 	}
 	return b.String()
 }

@@ -33,7 +33,8 @@ type rule struct {
 type entry struct {
 	name   string
 	table  string
-	fields map[string]*template.Template // by column, executed with a *view
+	fields map[string]*template.Template                    // by column, executed with a *view
+	users  map[string]func(*callout.Callout) callout.Person // by column
 }
 
 // Choose returns the tickets that the callout needs. The deadline is when Entra gives up waiting; zero when nothing waits, or nobody knows.
@@ -53,6 +54,16 @@ func (r *Rules) Choose(c *callout.Callout, deadline time.Time) (Choice, error) {
 					return Choice{}, misconfigured(rule.name, fmt.Sprintf("the template of ticket %s, column %s, fails: %s", e.name, column, err))
 				}
 				d.Fields[column] = text
+			}
+			for column, of := range e.users {
+				p := of(c)
+				if p.PrincipalName == "" && p.Email == "" {
+					continue // nobody to look up
+				}
+				if d.Users == nil {
+					d.Users = map[string]Person{}
+				}
+				d.Users[column] = Person{PrincipalName: p.PrincipalName, Email: p.Email}
 			}
 			out.Drafts = append(out.Drafts, d)
 		}

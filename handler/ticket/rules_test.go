@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"text/template"
@@ -195,6 +196,33 @@ func TestCutAtTheLimitNeverInsideACharacter(t *testing.T) {
 	} {
 		if got := clip(c.in, c.limit); got != c.want {
 			t.Errorf("clip(%q, %d) = %q, want %q", c.in, c.limit, got, c.want)
+		}
+	}
+}
+
+func TestATicketIsForTheTargetWhoeverAskedForIt(t *testing.T) {
+	t.Parallel()
+	ada := callout.Person{Name: "Ada", PrincipalName: "ada@corp.example.com", Email: "ada@example.com"}
+	requestor := callout.Person{Name: "Max", PrincipalName: "max@corp.example.com", Email: "max@example.com"}
+	for _, stage := range []string{callout.StageCreated, callout.StageApproved, callout.StageGranted, callout.StageRemoved, callout.StageOneDay, "somethingNew"} {
+		for _, c := range []struct {
+			target callout.Person
+			want   map[string]Person
+		}{
+			{ada, map[string]Person{"requested_for": {"ada@corp.example.com", "ada@example.com"}}},
+			{callout.Person{Email: "ada@example.com"}, map[string]Person{"requested_for": {"", "ada@example.com"}}},
+			{callout.Person{Name: "Ada", ObjectID: "1"}, nil},
+		} {
+			got, err := BuiltIn().Choose(&callout.Callout{Stage: stage, Assigned: callout.Assignment{Target: c.target}, By: requestor}, deadline)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !maps.Equal(got.Drafts[0].Users, c.want) {
+				t.Errorf("%s for %+v: %v, want %v", stage, c.target, got.Drafts[0].Users, c.want)
+			}
+			if _, ok := got.Drafts[0].Fields["requested_for"]; ok {
+				t.Errorf("%s: requested_for holds what is no user of ServiceNow", stage)
+			}
 		}
 	}
 }

@@ -9,6 +9,16 @@ type Draft struct {
 	Entry  string // the name of the rule's entry, unique in the rule
 	Table  string
 	Fields map[string]string
+
+	// Users are the columns that refer to a user, as requested_for does, with the person. The workflow looks the person up and puts the user's
+	// sys_id into Fields; a column whose person is not found stays empty.
+	Users map[string]Person
+}
+
+// A Person is what ServiceNow's users can be searched for; either may be "".
+type Person struct {
+	PrincipalName string // ServiceNow's user_name, where users come from Entra
+	Email         string
 }
 
 // A Record is a ticket as ServiceNow has it. Fields holds the values (not the display values) of the columns that were asked for;

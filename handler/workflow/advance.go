@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,8 +145,11 @@ func (s *step) run(ctx context.Context) error {
 	}
 }
 
-// plan chooses the tickets and puts the intent to create them on record.
+// plan chooses the tickets, looks up the users they refer to, and puts the intent to create them on record.
 func (s *step) plan(ctx context.Context) (bool, error) {
+	if time.Now().Before(s.c.NextAttempt.Add(-time.Second)) {
+		return false, nil
+	}
 	body, err := s.Store.Callout(ctx, s.c.Key)
 	if err != nil {
 		return false, fmt.Errorf("read the callout: %w", err)
@@ -156,6 +161,9 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 	choice, err := s.Rules.Choose(in, s.c.Deadline)
 	if err != nil {
 		return s.fail(ctx, err)
+	}
+	if err := s.lookUp(ctx, choice.Drafts); err != nil {
+		return s.tryLater(ctx, err)
 	}
 	now := time.Now().UTC()
 	s.c.Rule, s.c.OnRejected = choice.Rule, choice.OnRejected
@@ -181,6 +189,29 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 	s.c.Lease(s.owner, now.Add(s.openLease()))
 	s.fresh = true
 	return true, s.save(ctx)
+}
+
+// lookUp puts the users that the drafts refer to into their fields. A column whose person ServiceNow does not have, or not for us, stays empty: whom
+// the ticket is for stands in its text as well. The error is one that time may mend.
+func (s *step) lookUp(ctx context.Context, drafts []ticket.Draft) error {
+	for _, d := range drafts {
+		for _, column := range slices.Sorted(maps.Keys(d.Users)) {
+			call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
+			sysID, found, err := s.Tickets.FindUser(call, d.Users[column].PrincipalName, d.Users[column].Email)
+			cancel()
+			switch {
+			case err != nil && fault.ReasonOf(err).Temporary():
+				return fmt.Errorf("look up who the ticket is for: %w", err)
+			case err != nil:
+				s.c.Note(time.Now().UTC(), column+" stays empty: "+brief(err), invocation(ctx))
+			case !found:
+				s.c.Note(time.Now().UTC(), column+" stays empty: ServiceNow has no active user with that principal name or e-mail address, or more than one", invocation(ctx))
+			default:
+				d.Fields[column] = sysID
+			}
+		}
+	}
+	return nil
 }
 
 // openLease is how long one worker may be creating tickets: one look, one create, and the time in which ServiceNow may finish a create whose

@@ -65,6 +65,10 @@ type Tickets interface {
 
 	// Note adds a work note.
 	Note(ctx context.Context, table, sysID, text string) error
+
+	// FindUser looks an active user up, by principal name and then by e-mail; either may be "". That there is none, or more than one, is no
+	// error: found is false.
+	FindUser(ctx context.Context, principalName, email string) (sysID string, found bool, err error)
 }
 
 // A Decision is what Graph is told about a paused request.
