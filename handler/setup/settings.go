@@ -41,6 +41,8 @@ type Settings struct {
 	AuthorityHost string `env:"AZURE_AUTHORITY_HOST"`
 	GraphURL      string `env:"GRAPH_URL" envDefault:"https://graph.microsoft.com/v1.0"`
 
+	GraphTimeout time.Duration `env:"GRAPH_TIMEOUT" envDefault:"30s"`
+
 	CalloutAudience string   `env:"CALLOUT_AUDIENCE"`
 	CalloutCallers  []string `env:"CALLOUT_CALLERS"`
 	CloseAudience   string   `env:"CLOSE_AUDIENCE"`
@@ -48,6 +50,7 @@ type Settings struct {
 	CloseHMACKey    string   `env:"CLOSE_HMAC_KEY"`
 
 	CatalogIDs    []string      `env:"CATALOG_IDS"`
+	TicketsFile   string        `env:"TICKETS_FILE"`
 	ConsoleAuth   string        `env:"CONSOLE_AUTH"`
 	CheckInterval time.Duration `env:"CHECK_INTERVAL" envDefault:"10m"`
 	LogLevel      string        `env:"LOG_LEVEL" envDefault:"info"`
@@ -63,20 +66,7 @@ type Settings struct {
 // Read reads the settings from an environment of NAME=value lines. Its error names every setting that is wrong, what it held (never a
 // secret) and what it should hold.
 func Read(environ []string) (Settings, error) {
-	values := map[string]string{}
-	for _, line := range environ {
-		name, value, _ := strings.Cut(line, "=")
-		if value = strings.TrimSpace(value); value != "" { // an empty app setting is one that is not set
-			values[name] = value
-		} else {
-			delete(values, name)
-		}
-	}
-	var s Settings
-	var p problems
-	if err := env.ParseWithOptions(&s, env.Options{Environment: values}); err != nil {
-		p.unreadable(err, values)
-	}
+	s, p := parse(environ)
 	s.checkServiceNow(&p)
 	s.checkTimes(&p)
 	p.url("GRAPH_URL", s.GraphURL, "https://graph.microsoft.com/v1.0")
@@ -104,7 +94,32 @@ func Read(environ []string) (Settings, error) {
 	if level, err := zerolog.ParseLevel(s.LogLevel); err != nil || level == zerolog.NoLevel {
 		p.add("LOG_LEVEL", s.LogLevel, "trace, debug, info, warn or error")
 	}
+	if s.TicketsFile != "" {
+		p.add("TICKETS_FILE", s.TicketsFile, "nothing: this version has the built-in ticket rules only")
+	}
 	return s, p.err()
+}
+
+// ReadStorage reads the settings for a command that only looks into the storage: what else is wrong or missing is not looked at.
+func ReadStorage(environ []string) (Settings, error) {
+	s, p := parse(environ)
+	return s, p.err()
+}
+
+func parse(environ []string) (s Settings, p problems) {
+	values := map[string]string{}
+	for _, line := range environ {
+		name, value, _ := strings.Cut(line, "=")
+		if value = strings.TrimSpace(value); value != "" { // an empty app setting is one that is not set
+			values[name] = value
+		} else {
+			delete(values, name)
+		}
+	}
+	if err := env.ParseWithOptions(&s, env.Options{Environment: values}); err != nil {
+		p.unreadable(err, values)
+	}
+	return s, p
 }
 
 func (s *Settings) checkServiceNow(p *problems) {
@@ -137,6 +152,7 @@ func (s *Settings) checkTimes(p *problems) {
 		}
 	}
 	between("SERVICENOW_TIMEOUT", s.ServiceNowTimeout, time.Second, 40*time.Second)
+	between("GRAPH_TIMEOUT", s.GraphTimeout, time.Second, 30*time.Second)
 	between("SERVICENOW_SETTLE", s.ServiceNowSettle, time.Second, time.Hour)
 	between("CHECK_INTERVAL", s.CheckInterval, time.Second, 24*time.Hour)
 }
@@ -184,6 +200,7 @@ func (p *problems) unreadable(err error, values map[string]string) {
 	}
 	names := map[string][2]string{
 		"ServiceNowTimeout": {"SERVICENOW_TIMEOUT", "a duration, as in 30s"}, "ServiceNowSettle": {"SERVICENOW_SETTLE", "a duration, as in 65s"},
+		"GraphTimeout":  {"GRAPH_TIMEOUT", "a duration, as in 30s"},
 		"CheckInterval": {"CHECK_INTERVAL", "a duration, as in 10m"}, "Port": {"FUNCTIONS_CUSTOMHANDLER_PORT", "a port number"},
 	}
 	for _, e := range agg.Errors {

@@ -1,0 +1,127 @@
+// Handler is the program that is deployed: a custom handler of the Azure Functions host between Microsoft Entra entitlement management and
+// ServiceNow. Without an argument it serves on FUNCTIONS_CUSTOMHANDLER_PORT; its commands look into the same storage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/rs/zerolog"
+
+	"ticketbridge/handler/host"
+	"ticketbridge/handler/setup"
+)
+
+// version is set when the program is built (see Makefile).
+var version = "unknown"
+
+func main() {
+	// stdout becomes log entries of the level Information, stderr of the level Error: for what an operator must see.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ticketbridge: "+err.Error())
+		os.Exit(1) // never 0 after serving: the host does not restart a handler that ended with 0
+	}
+}
+
+// commands are what the command line takes.
+type commands struct {
+	Serve    serveCommand    `cmd:"" default:"1" help:"Serve the Azure Functions host on FUNCTIONS_CUSTOMHANDLER_PORT (what no argument means)."`
+	Requests requestsCommand `cmd:"" help:"What the storage knows of access requests."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
+}
+
+// program is what every command gets.
+type program struct {
+	ctx     context.Context
+	environ []string
+	stdout  io.Writer
+}
+
+// errExit ends the parsing of a command line that asked for help only.
+var errExit = errors.New("help was printed")
+
+// run is the whole program: it reads the command line and does what that says.
+func run(ctx context.Context, args, environ []string, stdout io.Writer) (err error) {
+	defer func() { // kong ends the program after --help; here that is its way out
+		if v := recover(); v == errExit { //nolint:errorlint // the very value
+			err = nil
+		} else if v != nil {
+			panic(v)
+		}
+	}()
+	parser, err := kong.New(&commands{}, kong.Name("handler"), kong.Writers(stdout, stdout), kong.Exit(func(int) { panic(errExit) }),
+		kong.Description("ticketbridge: access requests of Microsoft Entra entitlement management, fulfilled by ServiceNow tickets."))
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return fmt.Errorf("%w; see --help", err)
+	}
+	return command.Run(&program{ctx: ctx, environ: environ, stdout: stdout})
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(p *program) error {
+	_, err := fmt.Fprintln(p.stdout, "ticketbridge "+version)
+	return err
+}
+
+type serveCommand struct{}
+
+// Run serves until the host is gone; it never returns nil. It listens before it builds anything: the host waits for an answer, not for
+// a listener.
+func (serveCommand) Run(p *program) error {
+	settings, err := setup.Read(p.environ)
+	if err != nil {
+		return fmt.Errorf("the settings are not right:\n%w", err)
+	}
+	if settings.Port == 0 {
+		return errors.New("FUNCTIONS_CUSTOMHANDLER_PORT is not set: the Functions host sets it when it starts this program (`func start`, `make start`); see --help for the commands")
+	}
+	listener, err := host.Listen(strconv.Itoa(settings.Port))
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+
+	level, err := zerolog.ParseLevel(settings.LogLevel)
+	if err != nil {
+		return err
+	}
+	log := zerolog.New(p.stdout).Level(level).Hook(stamp{}).With().Str("version", version).Logger()
+	store, queue, err := setup.Storage(settings)
+	if err != nil {
+		return err
+	}
+	parts, err := setup.Build(settings, store, queue)
+	if err != nil {
+		return err
+	}
+	server := host.New(host.Config{Work: parts.Workflow, Callout: parts.Callout, Close: parts.Close, Console: parts.Console, Log: log})
+	parts.Callout.Prefetch()
+	parts.Close.Prefetch()
+	log.Info().Str("event", "started").Int("pid", os.Getpid()).Int("port", settings.Port).Msg("serving")
+	err = server.Serve(p.ctx, listener)
+	log.Info().Str("event", "ended").AnErr("why", err).Msg("no longer serving")
+	return err
+}
+
+// stamp puts the time on each line, to the millisecond.
+type stamp struct{}
+
+func (stamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
+	e.Str(zerolog.TimestampFieldName, time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+}

@@ -1,0 +1,105 @@
+package setup
+
+import (
+	"cmp"
+	"net/http"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"ticketbridge/handler/callers"
+	"ticketbridge/handler/console"
+	"ticketbridge/handler/entra"
+	"ticketbridge/handler/entra/identity"
+	"ticketbridge/handler/servicenow"
+	"ticketbridge/handler/storage"
+	"ticketbridge/handler/ticket"
+	"ticketbridge/handler/workflow"
+)
+
+// Parts are the handler's parts, ready to be served.
+type Parts struct {
+	Workflow *workflow.Workflow
+	Callout  *callers.Verifier
+	Close    *callers.Verifier
+	Console  http.Handler // nil when there is none
+}
+
+// Storage returns the store and the queue of the account that the settings name. Nothing is called. Its errors are fault.Misconfigured and
+// name the setting.
+func Storage(s Settings) (*storage.Store, *storage.Queue, error) {
+	var credential azcore.TokenCredential
+	if s.StorageConnection == "" {
+		var err error
+		if credential, err = s.credential(cmp.Or(s.StorageClientID, s.ClientID)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return storage.NewAzure(storage.Settings{
+		ConnectionString: s.StorageConnection, AccountName: s.StorageAccount,
+		TableServiceURI: s.StorageTables, QueueServiceURI: s.StorageQueues,
+		Credential: credential, Prefix: s.StoragePrefix,
+	})
+}
+
+// Build makes the parts that the settings describe, on a store and a queue. It calls nobody, so that the handler answers the host's first
+// probe at once. Its errors are fault.Misconfigured and name the setting.
+func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, error) {
+	credential, err := s.credential(s.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	rules := ticket.BuiltIn()
+	tickets, err := servicenow.New(servicenow.Config{
+		URL: s.ServiceNowURL, Auth: servicenow.Auth(s.ServiceNowAuth),
+		ClientID: s.ServiceNowClientID, ClientSecret: s.ServiceNowClientSecret,
+		Username: s.ServiceNowUsername, Password: s.ServiceNowPassword, APIKey: s.ServiceNowAPIKey,
+		Audience: s.ServiceNowAudience, Credential: credential,
+		Timeout: s.ServiceNowTimeout, Columns: rules.Columns,
+	})
+	if err != nil {
+		return nil, err
+	}
+	requests, err := entra.New(entra.Config{GraphURL: s.GraphURL, Credential: credential, Timeout: s.GraphTimeout})
+	if err != nil {
+		return nil, err
+	}
+	calloutCallers := s.CalloutCallers
+	if s.CalloutAudience != "" && len(calloutCallers) == 0 {
+		calloutCallers = []string{callers.EntitlementManagement}
+	}
+	callout, err := callers.New(callers.Config{
+		Setting: "CALLOUT", TenantID: s.TenantID, AuthorityHost: s.AuthorityHost, Audience: s.CalloutAudience, Callers: calloutCallers,
+	})
+	if err != nil {
+		return nil, err
+	}
+	closing, err := callers.New(callers.Config{
+		Setting: "CLOSE", TenantID: s.TenantID, AuthorityHost: s.AuthorityHost, Audience: s.CloseAudience, Callers: s.CloseCallers,
+		HMACKeys: s.CloseHMACKey,
+	})
+	if err != nil {
+		return nil, err
+	}
+	pages, err := console.New(console.Config{
+		Store: store, Auth: s.ConsoleAuth,
+		WebsiteHostname: s.WebsiteHostname, WebsiteInstanceID: s.WebsiteInstance, WebsiteAuthEnabled: s.AppServiceAuthOn,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Parts{
+		Workflow: &workflow.Workflow{
+			Store: store, Queue: queue, Tickets: tickets, Requests: requests, Rules: rules, Catalogs: s.CatalogIDs,
+			Policy: workflow.Policy{
+				CallTimeout: s.ServiceNowTimeout, Settle: s.ServiceNowSettle, GraphTimeout: s.GraphTimeout, CheckInterval: s.CheckInterval,
+			},
+		},
+		Callout: callout, Close: closing, Console: pages,
+	}, nil
+}
+
+func (s *Settings) credential(clientID string) (azcore.TokenCredential, error) {
+	return identity.NewCredential(identity.Settings{
+		TenantID: s.TenantID, ClientID: clientID, AuthorityHost: s.AuthorityHost, Endpoint: s.IdentityEndpoint,
+	})
+}
