@@ -11,10 +11,8 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/rs/zerolog"
 
 	"ticketbridge/handler/host"
 	"ticketbridge/handler/setup"
@@ -97,11 +95,7 @@ func (serveCommand) Run(p *program) error {
 	}
 	defer listener.Close()
 
-	level, err := zerolog.ParseLevel(settings.LogLevel)
-	if err != nil {
-		return err
-	}
-	log := zerolog.New(p.stdout).Level(level).Hook(stamp{}).With().Str("version", version).Logger()
+	log := settings.Logger(p.stdout, version)
 	store, queue, err := setup.Storage(settings)
 	if err != nil {
 		return err
@@ -110,18 +104,9 @@ func (serveCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	server := host.New(host.Config{Work: parts.Workflow, Callout: parts.Callout, Close: parts.Close, Console: parts.Console, Log: log})
-	parts.Callout.Prefetch()
-	parts.Close.Prefetch()
+	server := parts.Server(log)
 	log.Info().Str("event", "started").Int("pid", os.Getpid()).Int("port", settings.Port).Msg("serving")
 	err = server.Serve(p.ctx, listener)
 	log.Info().Str("event", "ended").AnErr("why", err).Msg("no longer serving")
 	return err
-}
-
-// stamp puts the time on each line, to the millisecond.
-type stamp struct{}
-
-func (stamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
-	e.Str(zerolog.TimestampFieldName, time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"))
 }

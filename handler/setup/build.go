@@ -5,11 +5,13 @@ import (
 	"net/http"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/rs/zerolog"
 
 	"ticketbridge/handler/callers"
 	"ticketbridge/handler/console"
 	"ticketbridge/handler/entra"
 	"ticketbridge/handler/entra/identity"
+	"ticketbridge/handler/host"
 	"ticketbridge/handler/servicenow"
 	"ticketbridge/handler/storage"
 	"ticketbridge/handler/ticket"
@@ -96,6 +98,14 @@ func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, erro
 		},
 		Callout: callout, Close: closing, Console: pages,
 	}, nil
+}
+
+// Server returns what answers the Functions host. The keys with which callers' tokens are checked begin to be fetched, so that the first caller
+// does not wait for them. It should be made by the process that the host started, and early: it remembers who the parent is.
+func (p *Parts) Server(log zerolog.Logger) *host.Server {
+	p.Callout.Prefetch()
+	p.Close.Prefetch()
+	return host.New(host.Config{Work: p.Workflow, Callout: p.Callout, Close: p.Close, Console: p.Console, Log: log})
 }
 
 func (s *Settings) credential(clientID string) (azcore.TokenCredential, error) {
