@@ -3,10 +3,13 @@ package servicenow
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,40 +31,40 @@ type answer struct {
 type envelope struct {
 	Result json.RawMessage `json:"result"`
 	Error  json.RawMessage `json:"error"`
+	Status string          `json:"status"`
 }
 
-// said is ServiceNow's own words about what went wrong. The detail may hold values of fields, and so is looked at and not repeated.
-type said struct{ message, detail string }
+// said is what the answer says went wrong. The detail may hold values of fields, and so is looked at and not repeated.
+type said struct {
+	failed          bool // the answer has an error in it
+	own             bool // in ServiceNow's own shape, {"error":…,"status":"failure"}; a gateway's has another
+	message, detail string
+}
 
-// said returns ServiceNow's own error; ok is false when the answer is not one of its.
-func (a *answer) said() (s said, ok bool) {
+func (a *answer) said() said {
 	var e envelope
 	if json.Unmarshal(a.body, &e) != nil || len(e.Error) == 0 || string(e.Error) == "null" {
-		return said{}, false
+		return said{}
 	}
+	s := said{failed: true, own: e.Status == "failure"}
 	var parts map[string]json.RawMessage
 	if json.Unmarshal(e.Error, &parts) != nil {
-		return said{message: value(e.Error)}, true
+		s.message = value(e.Error)
+		return s
 	}
-	return said{message: value(parts["message"]), detail: value(parts["detail"])}, true
+	s.message, s.detail = value(parts["message"]), value(parts["detail"])
+	return s
 }
 
-// check returns nil for an answer that means success: 201 for a create, else 200, in JSON and without an error in it.
+// check returns nil for an answer with the status that means success and without an error in it.
 func (a *answer) check() error {
-	if a.status != a.success() {
+	if a.status != a.success {
 		return a.failure()
 	}
-	if _, ok := a.said(); ok {
+	if a.said().failed {
 		return a.notUsable()
 	}
 	return nil
-}
-
-func (k call) success() int {
-	if k.method == http.MethodPost {
-		return http.StatusCreated
-	}
-	return http.StatusOK
 }
 
 // record reads the answer's record.
@@ -130,13 +133,13 @@ func value(raw json.RawMessage) string {
 
 // unusable is an answer that does not say whether the call was carried out.
 func (a *answer) unusable(detail string) *fault.Error {
-	return &fault.Error{Op: a.op, Reason: a.uncertain(), Status: a.status, Detail: detail, After: after(a.header)}
+	return &fault.Error{Op: a.op, Reason: a.uncertain(), Status: a.status, Detail: detail, After: after(a.status, a.header)}
 }
 
 func (a *answer) notUsable() *fault.Error {
-	s, own := a.said()
+	s := a.said()
 	switch {
-	case own:
+	case s.failed:
 		// The answer had begun when the transaction was cancelled: the list is not complete, the record perhaps not saved.
 		return a.unusable("an error after the answer had begun: " + a.clean(s.message))
 	case a.tooLarge:
@@ -145,8 +148,8 @@ func (a *answer) notUsable() *fault.Error {
 		e := a.unusable("the answer is a page for people, not one of the API")
 		e.Advice = wakeUp
 		return e
-	case json.Valid(a.body) && a.status != a.success():
-		return a.unusable(fmt.Sprintf("%d is expected", a.success()))
+	case a.status != a.success:
+		return a.unusable(fmt.Sprintf("%d is expected", a.success))
 	default:
 		return a.unusable("the answer is not one of the Table API")
 	}
@@ -160,8 +163,8 @@ func (a *answer) isPage() bool {
 
 // failure says what an answer means that is not success.
 func (a *answer) failure() *fault.Error {
-	s, own := a.said()
-	e := &fault.Error{Op: a.op, Status: a.status, Detail: a.clean(s.message), After: after(a.header)}
+	s := a.said()
+	e := &fault.Error{Op: a.op, Status: a.status, Detail: a.clean(s.message), After: after(a.status, a.header)}
 	give := func(r fault.Reason, detail, advice string) *fault.Error {
 		e.Reason, e.Advice = r, advice
 		if e.Detail == "" {
@@ -169,7 +172,11 @@ func (a *answer) failure() *fault.Error {
 		}
 		return e
 	}
-	const address = "Check SERVICENOW_URL: it is the address of the instance itself, with its base path if it has one."
+	const (
+		address   = "Check SERVICENOW_URL: it is the address of the instance itself, with its base path if it has one."
+		tableName = "Check the name of the table, and that the integration user may use it."
+		noRoute   = "does not represent any resource" // ServiceNow answers it with 400
+	)
 	switch {
 	case a.status < 300:
 		return a.notUsable()
@@ -186,28 +193,23 @@ func (a *answer) failure() *fault.Error {
 		return give(fault.Misconfigured, detail, address)
 
 	case a.status == http.StatusUnauthorized:
-		u := unauthorized(a.call)
-		if e.Detail != "" {
-			u.Detail = e.Detail
-		}
-		return u
+		return give(fault.Unauthorized, "the credentials were not accepted",
+			"Check the SERVICENOW_ settings for the way in SERVICENOW_AUTH, and that the integration user is active, not locked out, and may use web services.")
 
 	case a.status == http.StatusForbidden:
-		return a.forbidden(e, s, own)
+		return a.forbidden(e, s)
 
 	case a.status == http.StatusBadRequest && strings.HasPrefix(strings.ToLower(s.message), "invalid table"):
-		return give(fault.Misconfigured, "", "Check the name of the table, and that the integration user may use it.")
+		return give(fault.Misconfigured, "", tableName)
 
-	case a.status == http.StatusNotFound, strings.Contains(s.message, "does not represent any resource"):
-		switch {
-		case !own, a.table == "":
-			return give(fault.Misconfigured, "nothing is served at this address", address)
-		case strings.Contains(s.message, "does not represent any resource"):
-			return give(fault.Misconfigured, "", address)
-		case a.method == http.MethodPost || a.sysID == "":
-			return give(fault.Misconfigured, "", "Check the name of the table, and that the integration user may use it.")
-		}
-		return give(fault.NotFound, "", "")
+	case a.status == http.StatusNotFound && s.own && a.sysID != "" && !strings.Contains(s.message, noRoute):
+		return give(fault.NotFound, "there is no such record, or it may not be seen", "")
+
+	case a.status == http.StatusNotFound && s.own && a.table != "" && !strings.Contains(s.message, noRoute):
+		return give(fault.Misconfigured, "there is no such table, or it may not be seen", tableName)
+
+	case a.status == http.StatusNotFound, strings.Contains(s.message, noRoute):
+		return give(fault.Misconfigured, "nothing is served at this address", address)
 
 	case a.status == http.StatusProxyAuthRequired:
 		return give(fault.Misconfigured, "the proxy asks who we are", "Check HTTPS_PROXY.")
@@ -238,13 +240,6 @@ func (a *answer) failure() *fault.Error {
 	}
 }
 
-func unauthorized(k call) *fault.Error {
-	return &fault.Error{
-		Op: k.op, Reason: fault.Unauthorized, Status: http.StatusUnauthorized, Detail: "the credentials were not accepted",
-		Advice: "Check the SERVICENOW_ settings for the way in SERVICENOW_AUTH, and that the integration user is active, not locked out, and may use web services.",
-	}
-}
-
 var (
 	businessRule = regexp.MustCompile(`[Aa]borted by [Bb]usiness [Rr]ule '([^'^]{1,100})`)
 	dataPolicy   = regexp.MustCompile(`fields are mandatory: *([\p{L}\p{N} ,_()/-]{1,150})`)
@@ -252,28 +247,31 @@ var (
 
 // forbidden tells rights apart from rules. ServiceNow answers 403 for both, and says which in the detail: of that only the name of a business rule and the
 // labels of mandatory fields are repeated.
-func (a *answer) forbidden(e *fault.Error, s said, own bool) *fault.Error {
-	all := strings.ToLower(s.message + " " + s.detail)
-	rights := strings.Contains(all, "acl exception") || strings.Contains(all, "security constraints") || strings.Contains(all, "not authorized") || strings.Contains(all, "insufficient rights")
-	e.Reason = fault.Forbidden
-	switch {
-	case !own:
-		e.Detail = "turned away before the API was reached"
+func (a *answer) forbidden(e *fault.Error, s said) *fault.Error {
+	if !s.own {
+		e.Reason, e.Detail = fault.Forbidden, "turned away before the API was reached"
 		e.Advice = "Check the instance's IP address access control, and what stands between the function and the instance."
-	case rights:
-		e.Detail = join(e.Detail, "the integration user lacks a right on "+a.table)
-		e.Advice = "Give the integration user the roles to create, read and write records of " + a.table + "."
+		return e
+	}
+	all := strings.ToLower(s.message + " " + s.detail)
+	says := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(all, w) })
+	}
+	rule, policy := businessRule.FindStringSubmatch(s.detail+s.message), dataPolicy.FindStringSubmatch(s.detail+s.message)
+	switch {
+	case says("acl exception", "security constraints", "not authorized", "insufficient rights"):
+		e.Reason, e.Detail = fault.Forbidden, join(e.Detail, "the integration user lacks a right on "+a.table)
+	case rule != nil:
+		e.Reason, e.Detail = fault.Refused, join(e.Detail, "business rule "+a.hide.clean(rule[1])+" said no")
+	case policy != nil:
+		e.Reason, e.Detail = fault.Refused, join(e.Detail, "a data policy wants "+a.hide.clean(policy[1]))
+	case says("operation failed", "business rule", "data policy"):
+		e.Reason = fault.Refused
 	default:
-		if m := businessRule.FindStringSubmatch(s.detail + s.message); m != nil {
-			e.Reason, e.Detail = fault.Refused, join(e.Detail, "business rule "+a.clean(m[1])+" said no")
-		} else if m := dataPolicy.FindStringSubmatch(s.detail + s.message); m != nil {
-			e.Reason, e.Detail = fault.Refused, join(e.Detail, "a data policy wants "+a.clean(strings.TrimSpace(m[1])))
-		} else if strings.Contains(all, "operation failed") || strings.Contains(all, "business rule") || strings.Contains(all, "data policy") {
-			e.Reason = fault.Refused
-		} else {
-			e.Advice = "Give the integration user the roles to create, read and write records of " + a.table + "."
-			break
-		}
+		e.Reason = fault.Forbidden
+	}
+	e.Advice = "Give the integration user the roles to create, read and write records of " + a.table + "."
+	if e.Reason == fault.Refused {
 		e.Advice = "Let the ticket hold what the instance's rules for " + a.table + " want, or except the integration user from them; then retry."
 	}
 	return e
@@ -286,41 +284,74 @@ func join(a, b string) string {
 	return a + ": " + b
 }
 
-// clean makes a text of ServiceNow's fit to be logged: short, on one line, without secrets, e-mail addresses, or values that we had sent.
-func (a *answer) clean(text string) string {
-	text = quoted.ReplaceAllStringFunc(text, func(q string) string {
-		inner := strings.ToLower(strings.Trim(q, `'"`))
-		for _, sent := range a.call.body {
-			if len(inner) > 2 && strings.Contains(strings.ToLower(sent), inner) {
-				return "…"
+// clean makes a message fit to be logged: short, on one line, without secrets and e-mail addresses, and without what may be quoted from what was sent: a
+// quoted text that stands there, and its words, except plain ones in lower case from among several.
+func (a *answer) clean(message string) string {
+	sent := append(slices.Collect(maps.Values(a.call.body)), a.about)
+	all := strings.ToLower(strings.Join(sent, "\n"))
+	words := map[string]bool{}
+	for _, text := range sent {
+		tokens := strings.Fields(text)
+		for _, token := range tokens {
+			if len(tokens) == 1 || !plain.MatchString(token) {
+				for _, w := range word.FindAllString(strings.ToLower(token), -1) {
+					words[w] = true
+				}
 			}
+		}
+	}
+	message = quoted.ReplaceAllStringFunc(message, func(q string) string {
+		if strings.Contains(all, strings.ToLower(q[1:len(q)-1])) {
+			return "…"
 		}
 		return q
 	})
-	return a.hide.clean(text)
+	message = word.ReplaceAllStringFunc(message, func(w string) string {
+		if words[strings.ToLower(w)] {
+			return "…"
+		}
+		return w
+	})
+	return a.hide.clean(message)
 }
 
-var quoted = regexp.MustCompile(`'[^']*'|"[^"]*"`)
+var (
+	quoted = regexp.MustCompile(`'[^']*'|"[^"]*"`)
+	word   = regexp.MustCompile(`[\p{L}\p{M}\p{N}_]+`)
+	plain  = regexp.MustCompile(`^\(?[a-z]+[.,:;?!)]*$`)
+)
 
 // maxAfter bounds how long we let ServiceNow send us away: its rate rules are hourly.
 const maxAfter = time.Hour
 
-// after reads how long we are asked to wait: Retry-After in seconds or as a date, else X-RateLimit-Reset, which ServiceNow documents as the time in seconds
-// since 1970.
-func after(h http.Header) time.Duration {
-	d := time.Duration(0)
-	if text := strings.TrimSpace(h.Get("Retry-After")); text != "" {
-		if s, err := strconv.ParseInt(text, 10, 64); err == nil {
-			d = time.Duration(min(max(s, 0), int64(maxAfter/time.Second))) * time.Second
-		} else if t, err := http.ParseTime(text); err == nil {
-			d = time.Until(t)
-		}
-	} else if s, err := strconv.ParseInt(strings.TrimSpace(h.Get("X-RateLimit-Reset")), 10, 64); err == nil && s > 0 {
-		if s < 1_000_000_000 { // seconds from now, as other systems send it
-			d = time.Duration(min(s, int64(maxAfter/time.Second))) * time.Second
-		} else {
-			d = time.Until(time.Unix(s, 0))
-		}
+// after reads how long we are asked to wait: Retry-After in seconds or as a date. A rate rule sends X-RateLimit-Reset as well, which ServiceNow
+// documents as the time in seconds since 1970; it does so with every answer, and only with 429 it means us.
+func after(status int, h http.Header) time.Duration {
+	text := strings.TrimSpace(h.Get("Retry-After"))
+	if d, ok := seconds(text); ok {
+		return d
 	}
-	return min(max(d, 0), maxAfter)
+	if at, err := http.ParseTime(text); err == nil {
+		return atMost(time.Until(at))
+	}
+	if status != http.StatusTooManyRequests {
+		return 0
+	}
+	reset := strings.TrimSpace(h.Get("X-RateLimit-Reset"))
+	if at, err := strconv.ParseInt(reset, 10, 64); err == nil && at >= 1_000_000_000 {
+		return atMost(time.Until(time.Unix(at, 0)))
+	}
+	d, _ := seconds(reset) // from now, as other systems send it
+	return d
 }
+
+// seconds reads a number of seconds, however large.
+func seconds(text string) (time.Duration, bool) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, false
+	}
+	return atMost(time.Duration(min(max(n, 0), int64(maxAfter/time.Second))) * time.Second), true
+}
+
+func atMost(d time.Duration) time.Duration { return min(max(d, 0), maxAfter) }

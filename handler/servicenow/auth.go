@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"ticketbridge/handler/fault"
 )
@@ -98,8 +100,8 @@ type tokens struct {
 
 	mu      sync.Mutex
 	token   string
-	renewAt time.Time
 	ends    time.Time
+	renewAt time.Time
 	running *fetching
 }
 
@@ -116,49 +118,50 @@ func (t *tokens) header(ctx context.Context, refused string) (string, string, er
 
 func (t *tokens) get(ctx context.Context, refused string) (string, error) {
 	t.mu.Lock()
-	if t.token != "" && t.token != refused && time.Now().Before(t.renewAt) {
-		defer t.mu.Unlock()
-		return t.token, nil
+	now, token := time.Now(), t.token
+	usable := token != "" && token != refused && now.Before(t.ends)
+	if usable && now.Before(t.renewAt) {
+		t.mu.Unlock()
+		return token, nil
 	}
 	f := t.running
 	if f == nil {
 		f = &fetching{done: make(chan struct{})}
 		t.running = f
+		t.renewAt = now.Add(time.Minute) // if this fetch fails, the next one while the token we have is good
 		// The fetch serves everybody who waits, so it does not end with the first one's patience.
-		go t.run(context.WithoutCancel(ctx), f, refused)
+		go t.run(context.WithoutCancel(ctx), f)
 	}
 	t.mu.Unlock()
+	if usable {
+		return token, nil
+	}
 	select {
 	case <-f.done:
 		return f.token, f.err
 	case <-ctx.Done():
-		return "", &fault.Error{Op: "get token", Reason: fault.Unreachable, Detail: "no token in the time that was left", Err: context.Cause(ctx)}
+		return "", &fault.Error{Op: "get token", Reason: fault.Unreachable, Detail: "no token in the time that was left", Err: ctx.Err()}
 	}
 }
 
-func (t *tokens) run(ctx context.Context, f *fetching, refused string) {
+func (t *tokens) run(ctx context.Context, f *fetching) {
 	defer close(f.done)
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	token, ends, err := t.fetch(ctx)
+	if err == nil && (token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f })) {
+		err = &fault.Error{Op: "get token", Reason: fault.Unauthorized, Detail: "what came as a token is none"}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.running = nil
-	now := time.Now()
-	switch {
-	case err == nil && (token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f })):
-		f.err = &fault.Error{Op: "get token", Reason: fault.Unauthorized, Detail: "what came as a token is none"}
-	case err == nil:
-		// Renewed when a fifth of its life is left, at most five minutes before its end.
-		t.token, t.ends = token, ends
-		t.renewAt = ends.Add(-min(5*time.Minute, max(0, ends.Sub(now)/5)))
-		t.hide.token(token)
-		f.token = token
-	case t.token != "" && t.token != refused && now.Before(t.ends):
-		f.token = t.token // the one we have is still good: whoever cannot give us the next one may come to by then
-	default:
-		f.err = err
+	if f.err = err; err != nil {
+		return
 	}
+	// Renewed when a fifth of its life is left, at most five minutes before its end.
+	f.token, t.token, t.ends = token, token, ends
+	t.renewAt = ends.Add(-min(5*time.Minute, max(0, time.Until(ends)/5)))
+	t.hide.token(token)
 }
 
 var oauthError = regexp.MustCompile(`^[a-z_]{1,40}$`)
@@ -169,26 +172,26 @@ func (c *Client) oauthToken(ctx context.Context, id, secret string) (string, tim
 	const op = "get token"
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
 	started := time.Now()
-	a, err := c.send(ctx, call{op: op, method: http.MethodPost}, c.base.String()+"/oauth_token.do", "application/x-www-form-urlencoded", []byte(form.Encode()), nil)
+	a, err := c.send(ctx, call{op: op, method: http.MethodPost, success: http.StatusOK}, c.base.String()+"/oauth_token.do", "application/x-www-form-urlencoded", []byte(form.Encode()), nil)
 	if err != nil {
 		return "", time.Time{}, err
 	}
 	var in struct {
-		Token     string      `json:"access_token"`
-		ExpiresIn json.Number `json:"expires_in"`
-		Error     string      `json:"error"`
-		Text      string      `json:"error_description"`
+		Token     string          `json:"access_token"`
+		ExpiresIn json.RawMessage `json:"expires_in"`
+		Error     string          `json:"error"`
+		Text      string          `json:"error_description"`
 	}
 	parsed := json.Unmarshal(a.body, &in) == nil
 	if a.status == http.StatusOK && parsed && in.Token != "" {
-		life, err := in.ExpiresIn.Int64()
-		if err != nil || life <= 0 || life > int64((24*time.Hour)/time.Second) {
+		life, err := strconv.ParseInt(value(in.ExpiresIn), 10, 64)
+		if err != nil || life <= 0 {
 			life = 300
 		}
-		return in.Token, started.Add(time.Duration(life) * time.Second), nil
+		return in.Token, started.Add(time.Duration(min(life, 24*60*60)) * time.Second), nil
 	}
-	switch {
-	case a.status == http.StatusBadRequest, a.status == http.StatusUnauthorized, a.status == http.StatusForbidden, a.status == http.StatusOK && parsed:
+	// OAuth's own no is a JSON of its kind; a page with 403 or 400 is somebody else's.
+	if a.status == http.StatusUnauthorized || parsed && (a.status == http.StatusOK || a.status == http.StatusBadRequest || a.status == http.StatusForbidden) {
 		detail := "the instance gave no token"
 		for _, word := range []string{in.Error, in.Text} {
 			if oauthError.MatchString(word) {
@@ -204,16 +207,35 @@ func (c *Client) oauthToken(ctx context.Context, id, secret string) (string, tim
 	return "", time.Time{}, a.failure()
 }
 
-// noEntraToken says why Entra gave no token. The text of the credential's error goes on for many lines, of which the first says it.
+var entraCode = regexp.MustCompile(`AADSTS\d+`)
+
+// noEntraToken says why Entra gave no token. The credential's error has the whole answer in it, of which only Entra's code is kept; without an answer its first
+// line says what went wrong.
 func (c *Client) noEntraToken(ctx context.Context, err error) error {
 	e := &fault.Error{
-		Op: "get token", Reason: fault.Unauthorized,
+		Op: "get token", Reason: fault.Unauthorized, Detail: "Microsoft Entra gave no token",
 		Advice: "Check that the function has a managed identity, and that SERVICENOW_AUDIENCE names an application of the tenant.",
 	}
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	e.Detail = "Microsoft Entra gave no token: " + c.hide.clean(text)
-	if _, ok := errors.AsType[net.Error](err); ok || ctx.Err() != nil {
-		e.Reason, e.Advice = fault.Unreachable, ""
+	failed, answered := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	_, network := errors.AsType[net.Error](err)
+	switch {
+	case ctx.Err() != nil:
+		e.Reason, e.Detail, e.Advice = fault.Unreachable, e.Detail+" in time", ""
+	case answered && failed.RawResponse != nil:
+		e.Status = failed.RawResponse.StatusCode
+		e.After = after(e.Status, failed.RawResponse.Header)
+		if e.Status == http.StatusTooManyRequests {
+			e.Reason, e.Advice = fault.Throttled, ""
+		} else if e.Status >= 500 {
+			e.Reason, e.Advice = fault.Unreachable, ""
+		}
+		e.Detail = strings.TrimSuffix(e.Detail+": "+entraCode.FindString(err.Error()), ": ")
+	default:
+		if network {
+			e.Reason, e.Advice = fault.Unreachable, ""
+		}
+		text, _, _ := strings.Cut(err.Error(), "\n")
+		e.Detail += ": " + c.hide.clean(text)
 	}
 	return e
 }

@@ -3,6 +3,7 @@
 package servicenow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -27,7 +28,6 @@ type Client struct {
 	columns func(table string) []string
 	slots   chan struct{} // one for each call that may be under way
 	hide    redactor
-	users   userCache
 }
 
 // findLimit is how many records Find asks for: one is normal, a second one is worth a word, and more say that the condition was ignored.
@@ -43,12 +43,12 @@ const correlationLimit = 100
 // ticket may lie behind the page. That is fault.Misconfigured, never "none", because "none" leads to a second ticket. Likewise ServiceNow leaves out records
 // that we may not read, after counting them: an empty page of a list that is not empty is fault.Forbidden.
 func (c *Client) Find(ctx context.Context, table, correlationID string) ([]ticket.Record, error) {
-	k := call{op: "find ticket", method: http.MethodGet, table: table}
+	k := call{op: "find ticket", method: http.MethodGet, table: table, success: http.StatusOK}
 	if err := checkCorrelation(k.op, correlationID); err != nil {
 		return nil, err
 	}
 	k.query = c.asking(table)
-	k.query.Set("sysparm_query", "correlation_id="+correlationID+"^ORDERBYsys_created_on")
+	k.query.Set("sysparm_query", "correlation_id="+correlationID+"^ORDERBYsys_created_on^ORDERBYsys_id") // the times are of whole seconds
 	k.query.Set("sysparm_limit", strconv.Itoa(findLimit))
 	a, err := c.do(ctx, k)
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *Client) Find(ctx context.Context, table, correlationID string) ([]ticke
 // it may not be read) is fault.Misconfigured or fault.Forbidden, naming it, and not fault.Unclear: looking would not find it, so that each further
 // attempt would create another one.
 func (c *Client) Create(ctx context.Context, d ticket.Draft, correlationID string) (ticket.Record, error) {
-	k := call{op: "create ticket", method: http.MethodPost, table: d.Table, changes: true}
+	k := call{op: "create ticket", method: http.MethodPost, table: d.Table, success: http.StatusCreated, changes: true}
 	if err := checkCorrelation(k.op, correlationID); err != nil {
 		return ticket.Record{}, err
 	}
@@ -120,10 +120,7 @@ func (c *Client) Create(ctx context.Context, d ticket.Draft, correlationID strin
 	}
 	rec := c.record(d.Table, row)
 	if kept, ok := row["correlation_id"]; !ok || kept != correlationID {
-		name := rec.Number
-		if name == "" {
-			name = rec.SysID
-		}
+		name := cmp.Or(rec.Number, rec.SysID)
 		detail := fmt.Sprintf("%s was created, and its correlation_id reads back as %d characters other than the %d sent", name, len(kept), len(correlationID))
 		switch {
 		case !ok:
@@ -144,7 +141,7 @@ func (c *Client) Create(ctx context.Context, d ticket.Draft, correlationID strin
 
 // Read returns the record as it is now. It is fault.NotFound when ServiceNow itself says that there is none: it was deleted, or may not be seen.
 func (c *Client) Read(ctx context.Context, table, sysID string) (ticket.Record, error) {
-	k := call{op: "read ticket", method: http.MethodGet, table: table, sysID: sysID, query: c.asking(table)}
+	k := call{op: "read ticket", method: http.MethodGet, table: table, sysID: sysID, success: http.StatusOK, query: c.asking(table)}
 	if err := checkSysID(k); err != nil {
 		return ticket.Record{}, err
 	}
@@ -167,11 +164,13 @@ func (c *Client) Note(ctx context.Context, table, sysID, text string) error {
 	if r := []rune(text); len(r) > noteLimit {
 		text = string(r[:noteLimit-1]) + "…"
 	}
-	k := call{op: "add work note", method: http.MethodPatch, table: table, sysID: sysID, changes: true, body: map[string]string{"work_notes": text}}
+	k := call{
+		op: "add work note", method: http.MethodPatch, table: table, sysID: sysID, success: http.StatusOK, changes: true,
+		query: url.Values{"sysparm_fields": {"sys_id"}}, body: map[string]string{"work_notes": text},
+	}
 	if err := checkSysID(k); err != nil {
 		return err
 	}
-	k.query = url.Values{"sysparm_fields": {"sys_id"}, "sysparm_exclude_reference_link": {"true"}}
 	a, err := c.do(ctx, k)
 	if err != nil {
 		return err

@@ -5,41 +5,32 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
-	"time"
 	"unicode"
 
 	"ticketbridge/handler/fault"
 )
 
-// FindUser looks an active user up, by principal name (ServiceNow's user_name) and then by e-mail; either may be "". That there is none, or
-// more than one, is no error: found is false. What was found is remembered for a quarter of an hour, what was not for a minute.
+// FindUser looks an active user up, by principal name (ServiceNow's user_name) and, if that finds nobody, by e-mail; either may be "". That there is none, or
+// more than one, is no error: found is false. It is fault.Misconfigured when ServiceNow ignored the condition and answered with anybody.
 func (c *Client) FindUser(ctx context.Context, principalName, email string) (sysID string, found bool, err error) {
-	key := strings.ToLower(principalName) + "\n" + strings.ToLower(email)
-	if id, known := c.users.get(key); known {
-		return id, id != "", nil
-	}
 	for _, by := range []struct{ column, value string }{{"user_name", principalName}, {"email", email}} {
 		if !queryable(by.value) {
 			continue
 		}
-		if sysID, err = c.findUser(ctx, by.column, by.value); err != nil {
-			return "", false, err
-		}
-		if sysID != "" {
-			break
+		if sysID, err = c.findUser(ctx, by.column, by.value); err != nil || sysID != "" {
+			return sysID, sysID != "", err
 		}
 	}
-	c.users.put(key, sysID)
-	return sysID, sysID != "", nil
+	return "", false, nil
 }
 
 // findUser returns the sys_id of the one active user whose column has the value, or "".
 func (c *Client) findUser(ctx context.Context, column, value string) (string, error) {
-	a, err := c.do(ctx, call{op: "find user", method: http.MethodGet, table: "sys_user", query: url.Values{
+	k := call{op: "find user", method: http.MethodGet, table: "sys_user", success: http.StatusOK, about: value, query: url.Values{
 		"sysparm_query": {column + "=" + value + "^active=true"}, "sysparm_fields": {"sys_id,active," + column},
-		"sysparm_limit": {"2"}, "sysparm_exclude_reference_link": {"true"},
-	}})
+		"sysparm_limit": {"2"}, "sysparm_exclude_reference_link": {"true"}, "sysparm_display_value": {"false"},
+	}}
+	a, err := c.do(ctx, k)
 	if err != nil {
 		return "", err
 	}
@@ -47,18 +38,22 @@ func (c *Client) findUser(ctx context.Context, column, value string) (string, er
 	if err != nil {
 		return "", err
 	}
+	matching := 0
 	for _, row := range rows {
-		if !strings.EqualFold(row[column], value) || strings.EqualFold(row["active"], "false") || !validSysID(row["sys_id"]) {
-			return "", &fault.Error{
-				Op: "find user", Reason: fault.Misconfigured, Field: column, Status: a.status, Detail: "ServiceNow answered with users who were not asked for: the condition was ignored",
-				Advice: "Let the integration user read and query user_name, email and active of sys_user.",
-			}
+		if strings.EqualFold(row[column], value) && !strings.EqualFold(row["active"], "false") && validSysID(row["sys_id"]) {
+			matching++
 		}
 	}
-	if len(rows) != 1 {
+	switch {
+	case len(rows) == 1 && matching == 1:
+		return rows[0]["sys_id"], nil
+	case len(rows) < 2, matching == 2: // nobody, somebody else whose name the database takes for the same (é for e), or several
 		return "", nil
 	}
-	return rows[0]["sys_id"], nil
+	return "", &fault.Error{
+		Op: k.op, Reason: fault.Misconfigured, Field: column, Status: a.status, Detail: "ServiceNow answered with users who were not asked for: the condition was ignored",
+		Advice: "Let the integration user read and query user_name, email and active of sys_user.",
+	}
 }
 
 // queryable says whether value may stand in a query. In ServiceNow ^ begins another condition, "javascript:" is executed, and operators may be words or
@@ -73,37 +68,4 @@ func queryable(value string) bool {
 		}
 	}
 	return true
-}
-
-// A userCache remembers look-ups. Its zero value is empty.
-type userCache struct {
-	mu   sync.Mutex
-	seen map[string]userEntry
-}
-
-type userEntry struct {
-	sysID string
-	until time.Time
-}
-
-const maxUsers = 1000
-
-func (u *userCache) get(key string) (sysID string, known bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	e, ok := u.seen[key]
-	return e.sysID, ok && time.Now().Before(e.until)
-}
-
-func (u *userCache) put(key, sysID string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.seen == nil || len(u.seen) >= maxUsers {
-		u.seen = map[string]userEntry{}
-	}
-	keep := 15 * time.Minute
-	if sysID == "" {
-		keep = time.Minute
-	}
-	u.seen[key] = userEntry{sysID, time.Now().Add(keep)}
 }
