@@ -11,7 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"math"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,15 +54,18 @@ type Config struct {
 
 	// What Azure says of where we are; see the environment variables of these names.
 	WebsiteHostname    string // WEBSITE_HOSTNAME; Core Tools sets it too, to localhost
-	WebsiteInstanceID  string // WEBSITE_INSTANCE_ID
+	WebsiteInstanceID  string // WEBSITE_INSTANCE_ID, which a Flex Consumption app does not have
+	WebsiteSKU         string // WEBSITE_SKU, "FlexConsumption" there; Core Tools does not set it
 	WebsiteAuthEnabled string // WEBSITE_AUTH_ENABLED: "True" while App Service authentication is on
 
 	TicketURL func(number string) string // where people find a ticket by its number; nil links lists to our own page of it
 }
 
-// How much one page shows, and how much of the open ones is read for it at most: 5 storage operations.
+// How much one page shows, and how much of a list is read for it at most: 5 storage operations. Lists come in the order of keys, so that what
+// concerns a person first is only known when all is read.
 const (
 	pageRows = 100
+	lastRows = 10 // of what ended today, on the page of what waits
 	readStep = 1000
 	readMost = 5 * readStep
 )
@@ -86,7 +92,7 @@ func New(c Config) (http.Handler, error) {
 	sum := sha256.Sum256(style)
 	h := &console{config: c, guard: g, style: style, stylePath: "/style-" + hex.EncodeToString(sum[:6]) + ".css"}
 	h.pages, err = template.New("").Funcs(template.FuncMap{
-		"when": when, "clock": clock, "date": date, "span": span, "stateWord": stateWord, "stateTone": stateTone,
+		"when": when, "clock": clock, "date": date, "stamp": stamp, "sentence": sentence, "stateWord": stateWord, "stateTone": stateTone,
 		"stage": stageWord, "requestType": requestTypeWord, "outcome": outcomeWord, "outcomeTone": outcomeTone, "reason": reasonWord,
 		"kind": kindWord, "weblink": weblink,
 	}).ParseFS(files, "pages/*.html")
@@ -115,37 +121,42 @@ func (c *console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
 
-	v := view{Base: c.config.BasePath, Style: c.config.BasePath + c.stylePath, Now: time.Now().UTC()}
+	path, ours := strings.CutPrefix(r.URL.Path, c.config.BasePath)
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if ours && reads && path == c.stylePath { // shows nothing, and whoever is refused gets a page too
+		h.Set("Content-Type", "text/css; charset=utf-8")
+		h.Set("Cache-Control", "private, max-age=31536000, immutable") // its name is its content's
+		_, _ = w.Write(c.style)
+		return
+	}
+	v := view{Base: c.config.BasePath, Style: c.config.BasePath + c.stylePath, Now: time.Now().UTC(), Refresh: refresh(r.URL.Query())}
 	who, err := c.guard.admit(r)
 	if err != nil {
 		c.refuse(w, r, v, err)
 		return
 	}
 	v.Who = who
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if !reads {
+		v.Refresh = 0
 		h.Set("Allow", "GET, HEAD")
 		c.message(w, r, v, http.StatusMethodNotAllowed, "This page only shows things", "Nothing can be changed here.")
 		return
 	}
-	path, ok := strings.CutPrefix(r.URL.Path, c.config.BasePath)
-	parts := strings.Split(strings.Trim(path, "/"), "/")
+	path = strings.TrimSuffix(path, "/")
+	parts := strings.Split(path, "/")
 	switch {
-	case !ok:
-		c.missing(w, r, v)
-	case path == "" || path == "/":
+	case !ours:
+		c.missing(w, r, v, "It may have been a link that somebody mistyped.")
+	case path == "":
 		c.list(w, r, v)
-	case path == c.stylePath:
-		h.Set("Content-Type", "text/css; charset=utf-8")
-		h.Set("Cache-Control", "private, max-age=31536000, immutable") // its name is its content's
-		_, _ = w.Write(c.style)
 	case path == "/ended":
 		c.ended(w, r, v)
-	case len(parts) == 2 && parts[0] == "requests":
-		c.request(w, r, v, parts[1])
-	case len(parts) == 3 && parts[0] == "requests":
-		c.detail(w, r, v, parts[1], parts[2])
+	case len(parts) == 3 && parts[1] == "requests":
+		c.request(w, r, v, parts[2])
+	case len(parts) == 4 && parts[1] == "requests":
+		c.detail(w, r, v, parts[2], parts[3])
 	default:
-		c.missing(w, r, v)
+		c.missing(w, r, v, "It may have been a link that somebody mistyped.")
 	}
 }
 
@@ -183,8 +194,13 @@ func (c *console) message(w http.ResponseWriter, r *http.Request, v view, status
 	c.show(w, r, status, "message", v)
 }
 
-func (c *console) missing(w http.ResponseWriter, r *http.Request, v view) {
-	c.message(w, r, v, http.StatusNotFound, "There is no such page", "It may have been a link to a request that was never remembered here.")
+func (c *console) missing(w http.ResponseWriter, r *http.Request, v view, text string) {
+	c.message(w, r, v, http.StatusNotFound, "There is no such page", text)
+}
+
+// unknown answers for a request, or a stage of one, that is not stored.
+func (c *console) unknown(w http.ResponseWriter, r *http.Request, v view) {
+	c.missing(w, r, v, "No request with this id is remembered here. Perhaps Entra never called out for it, or the link is cut short.")
 }
 
 // refuse answers somebody who may not see anything. It shows no navigation.
@@ -194,34 +210,31 @@ func (c *console) refuse(w http.ResponseWriter, r *http.Request, v view, err err
 		m.Text, m.Advice = e.Detail, e.Advice
 	}
 	if fault.Is(err, fault.Unauthorized) {
+		back := v.Base
+		if strings.HasPrefix(r.URL.Path, v.Base+"/") {
+			back = r.URL.Path
+		}
 		m.Heading = "Please sign in"
-		m.Link, m.LinkText = "/.auth/login/aad?post_login_redirect_uri="+v.Base, "Sign in"
+		m.Link, m.LinkText = "/.auth/login/aad?post_login_redirect_uri="+url.QueryEscape(back), "Sign in"
 	}
 	zerolog.Ctx(r.Context()).Warn().Str("event", "console").Str("reason", string(fault.ReasonOf(err))).Msg("somebody was not let in")
-	v.Title, v.Base, v.Page = m.Heading, "", m
+	v.Title, v.Base, v.Refresh, v.Page = m.Heading, "", 0, m
 	c.show(w, r, fault.Status(err), "message", v)
 }
 
 // failed answers a call for which the storage did not serve.
 func (c *console) failed(w http.ResponseWriter, r *http.Request, v view, err error) {
-	switch fault.ReasonOf(err) {
-	case fault.NotFound:
-		c.missing(w, r, v)
-		return
-	case fault.Invalid:
-		c.message(w, r, v, http.StatusBadRequest, "This link is not right", "Something in it is not what this page can show.")
-		return
-	}
-	zerolog.Ctx(r.Context()).Error().Str("event", "console").Str("reason", string(fault.ReasonOf(err))).Err(err).Msg("the storage cannot be read")
+	reason := fault.ReasonOf(err)
+	zerolog.Ctx(r.Context()).Error().Str("event", "console").Str("reason", string(reason)).Err(err).Msg("the storage cannot be read")
 	status := http.StatusInternalServerError
-	if fault.ReasonOf(err).Temporary() || errors.Is(err, context.DeadlineExceeded) {
+	if reason.Temporary() || errors.Is(err, context.DeadlineExceeded) {
 		status = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Retry-After", strconv.Itoa(max(5, int(math.Ceil(fault.After(err).Seconds())))))
 	}
-	v.Title = "The storage does not answer"
+	v.Title = "The storage cannot be read"
 	v.Page = message{
-		Heading: v.Title, Text: "Nothing can be shown until it does: " + reasonWord(fault.ReasonOf(err)) + ". What waits goes on waiting; nothing is lost.",
-		Advice: fault.Advice(err), Link: v.Base, LinkText: "Try again",
+		Heading: v.Title, Text: "Nothing can be shown until it can be (" + reasonWord(reason) + "). What was remembered stays remembered.",
+		Advice: fault.Advice(err), Link: r.URL.RequestURI(), LinkText: "Try again",
 	}
 	c.show(w, r, status, "message", v)
 }

@@ -3,13 +3,14 @@ package console
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 )
@@ -21,14 +22,17 @@ type detailPage struct {
 	Facts    []fact
 	Tickets  []correlation.Ticket
 	Timeline []event
+	Answers  []callout.Answer
 	Callout  string
-	Others   []row // other stages of the same request
+	Odd      string // parts of the callout that could not be read
+	Others   []row  // other stages of the same request
 }
 
 type fact struct {
-	Name, Text, Note, Tone string
-	ID                     bool // an id, to be copied
-	Time                   time.Time
+	Name, Text string
+	Code       string // an id, to be copied
+	Note, Tone string
+	Time       time.Time
 }
 
 type event struct {
@@ -37,11 +41,17 @@ type event struct {
 	Moved bool
 	Day   string // when it is another than that of the event before
 	After string // how long after the event before, when that is worth saying
+	By    string // who, when it was not us
 	Same  bool   // of the same invocation as the event before
 }
 
 // request shows a request: its only stage, or a list of them.
 func (c *console) request(w http.ResponseWriter, r *http.Request, v view, id string) {
+	id, ok := correlation.GUID(id)
+	if !ok {
+		c.unknown(w, r, v)
+		return
+	}
 	stages, err := c.config.Store.Stages(r.Context(), id)
 	if err != nil {
 		c.failed(w, r, v, err)
@@ -49,24 +59,26 @@ func (c *console) request(w http.ResponseWriter, r *http.Request, v view, id str
 	}
 	switch len(stages) {
 	case 0:
-		c.missing(w, r, v)
+		c.unknown(w, r, v)
 	case 1:
 		http.Redirect(w, r, c.link(stages[0].Key), http.StatusSeeOther)
 	default:
-		v.Title = "Request " + stages[0].Key.Request
+		v.Title = "Request " + id
 		v.Page = struct {
 			ID   string
 			Rows []row
-		}{stages[0].Key.Request, c.rows(stages, v.Now)}
+		}{id, c.rows(stages, v.Now)}
 		c.show(w, r, http.StatusOK, "request", v)
 	}
 }
 
+// rows returns lines of stages, the first that came first.
 func (c *console) rows(stages []*correlation.Correlation, now time.Time) []row {
 	slices.SortStableFunc(stages, func(a, b *correlation.Correlation) int { return a.Created.Compare(b.Created) })
 	out := make([]row, len(stages))
 	for i, s := range stages {
 		out[i] = c.row(s.Summary(), now)
+		out[i].Untold = s.State.Ended() && !s.Settled()
 	}
 	return out
 }
@@ -75,7 +87,7 @@ func (c *console) rows(stages []*correlation.Correlation, now time.Time) []row {
 func (c *console) detail(w http.ResponseWriter, r *http.Request, v view, request, stage string) {
 	key, err := correlation.NewKey(request, stage)
 	if err != nil {
-		c.missing(w, r, v)
+		c.unknown(w, r, v)
 		return
 	}
 	stages, err := c.config.Store.Stages(r.Context(), key.Request)
@@ -93,7 +105,7 @@ func (c *console) detail(w http.ResponseWriter, r *http.Request, v view, request
 		}
 	}
 	if cor == nil {
-		c.missing(w, r, v)
+		c.unknown(w, r, v)
 		return
 	}
 	events, err := c.config.Store.Timeline(r.Context(), key)
@@ -106,9 +118,13 @@ func (c *console) detail(w http.ResponseWriter, r *http.Request, v view, request
 		c.failed(w, r, v, err)
 		return
 	}
+	call, err := callout.Parse(body)
+	if err != nil { // it is gone, or was taken by a version that could read it
+		call = &callout.Callout{}
+	}
 	p := detailPage{
-		Correlation: cor, Row: c.row(cor.Summary(), v.Now), Meaning: stateMeaning(cor.State), Facts: facts(cor, v.Now), Tickets: cor.Tickets,
-		Timeline: timeline(events), Callout: pretty(body), Others: c.rows(others, v.Now),
+		Correlation: cor, Row: c.rows([]*correlation.Correlation{cor}, v.Now)[0], Meaning: stateMeaning(cor.State), Facts: facts(cor, call, v.Now), Tickets: cor.Tickets,
+		Timeline: timeline(events), Answers: call.Answers, Callout: pretty(body), Odd: strings.Join(call.Problems, ", "), Others: c.rows(others, v.Now),
 	}
 	v.Title, v.Page = cor.PackageName, p
 	if v.Title == "" {
@@ -119,25 +135,28 @@ func (c *console) detail(w http.ResponseWriter, r *http.Request, v view, request
 	} else {
 		v.Section = "waiting"
 	}
-	v.Refresh = refresh(r.URL.Query())
 	c.show(w, r, http.StatusOK, "detail", v)
 }
 
 // facts lists what is known, in the order in which somebody asks.
-func facts(c *correlation.Correlation, now time.Time) []fact {
+func facts(c *correlation.Correlation, call *callout.Callout, now time.Time) []fact {
 	var out []fact
 	add := func(f fact) {
-		if f.Text != "" {
+		if f.Text+f.Code != "" {
 			out = append(out, f)
 		}
 	}
 	add(fact{Name: "For", Text: c.TargetName})
-	add(fact{Name: "Access package", Text: c.PackageName, Note: c.PackageID})
-	add(fact{Name: "Catalog", Text: c.CatalogName, Note: c.CatalogID})
+	if call.By.Name != c.TargetName {
+		add(fact{Name: "Asked for by", Text: call.By.Name})
+	}
+	add(fact{Name: "Access package", Text: c.PackageName, Code: c.PackageID})
+	add(fact{Name: "Catalog", Text: c.CatalogName, Code: c.CatalogID})
+	add(fact{Name: "Policy", Text: call.Assigned.Policy.Name})
 	add(fact{Name: "Stage", Text: stageWord(c.Stage), Note: requestTypeWord(c.RequestType)})
 	add(fact{Name: "Came", Text: when(c.Created), Note: span(now.Sub(c.Created)) + " ago", Time: c.Created})
 	if !c.Deadline.IsZero() {
-		f := fact{Name: "Entra waits until", Text: when(c.Deadline), Time: c.Deadline}
+		f := fact{Name: "Deadline", Text: when(c.Deadline), Time: c.Deadline}
 		if !c.State.Ended() {
 			f.Note, f.Tone = left(c.Deadline, now)
 		}
@@ -145,7 +164,7 @@ func facts(c *correlation.Correlation, now time.Time) []fact {
 	}
 	switch {
 	case c.Waits:
-		add(fact{Name: "Kind", Text: "Launch and wait", Note: "the request is paused until we answer"})
+		add(fact{Name: "Kind", Text: "Launch and wait", Note: "the request is paused until Entra is told, or its deadline"})
 	case c.MayWait:
 		add(fact{Name: "Kind", Text: "Launch and continue, it seems", Note: "the callout does not say; Entra is asked before it is told anything"})
 	default:
@@ -153,23 +172,19 @@ func facts(c *correlation.Correlation, now time.Time) []fact {
 	}
 	add(fact{Name: "Rule", Text: c.Rule, Note: rejectedWord(c.OnRejected)})
 	if c.Calls > 1 {
-		add(fact{Name: "Calls", Text: fmt.Sprintf("%d", c.Calls), Note: "repeated calls change nothing"})
+		add(fact{Name: "Calls", Text: strconv.Itoa(c.Calls), Note: "Entra called more than once; that changes nothing"})
 	}
-	if c.Attempts > 0 && !c.State.Ended() && !c.State.NeedsPerson() {
-		f := fact{Name: "This step", Text: "failed " + times(c.Attempts), Tone: toneWarn}
-		if !c.NextAttempt.IsZero() {
-			f.Note = "next try " + soon(c.NextAttempt, now)
-		}
-		add(f)
+	if retrying(c.Summary()) && !c.NextAttempt.IsZero() {
+		add(fact{Name: "Next try", Text: soon(c.NextAttempt, now), Time: c.NextAttempt})
 	}
 	if c.LeaseOwner != "" && now.Before(c.LeaseUntil) {
-		add(fact{Name: "At work", Text: "an instance of ours", Note: "until " + clock(c.LeaseUntil) + " UTC at the latest"})
+		add(fact{Name: "At work", Text: "an instance of ours", Note: "until " + clock(c.LeaseUntil) + " at the latest"})
 	}
 	if !c.Due.IsZero() && !c.Settled() {
 		add(fact{Name: "Looked at again", Text: soon(c.Due, now), Note: "by the sweep, if nothing happens before", Time: c.Due})
 	}
-	add(fact{Name: "Request id", Text: c.Key.Request, ID: true})
-	add(fact{Name: "Stage instance id", Text: c.Key.Stage, ID: true})
+	add(fact{Name: "Request id", Code: c.Key.Request})
+	add(fact{Name: "Stage instance id", Code: c.Key.Stage})
 	return out
 }
 
@@ -193,6 +208,9 @@ func rejectedWord(s string) string {
 	}
 }
 
+// us is who events are by unless it was an operator.
+const us = "ticketbridge"
+
 // timeline marks where days begin and how long things took.
 func timeline(events []correlation.Event) []event {
 	out := make([]event, len(events))
@@ -207,6 +225,9 @@ func timeline(events []correlation.Event) []event {
 			out[i].Tone = toneBad
 		default:
 			out[i].Tone = toneOff
+		}
+		if e.By != us {
+			out[i].By = e.By
 		}
 		if i == 0 || date(events[i-1].At) != date(e.At) {
 			out[i].Day = e.At.UTC().Format("Monday, 2 January 2006")

@@ -33,7 +33,7 @@ func newGuard(c Config) (guard, error) {
 	case AuthNone:
 		// The handler hears only from the Functions host, on the loopback address, wherever that is: the address says nothing, so what
 		// Azure sets decides. Core Tools sets WEBSITE_HOSTNAME too, to the address it listens on.
-		if c.WebsiteInstanceID != "" || (c.WebsiteHostname != "" && !localName(c.WebsiteHostname)) {
+		if c.WebsiteInstanceID != "" || c.WebsiteSKU != "" || (c.WebsiteHostname != "" && !localName(c.WebsiteHostname)) {
 			return wrong(`holds "none", which would show people's names to anybody: this is Azure. It must hold "easyauth", or nothing for no console`)
 		}
 		return guard{AuthNone, false}, nil

@@ -21,10 +21,12 @@ type row struct {
 	Meaning  string
 	Age      string // since it came
 	InState  string // since it is as it is
-	Changed  bool   // it has not been so since it came
-	Left     string // until the deadline
+	Changed  bool   // that is notably less
+	Left     string // until the deadline; "" when nothing waits (any more)
 	LeftTone string
+	By       string // the deadline as a date
 	Took     string // from coming to ending
+	Untold   bool   // it has ended, and its tickets are still to be told
 	Trouble  string // what does not work, while it is tried again
 	Numbers  []number
 }
@@ -37,10 +39,13 @@ func (c *console) row(s correlation.Summary, now time.Time) row {
 		Took: span(s.Since.Sub(s.Created)), Changed: s.Since.Sub(s.Created) > now.Sub(s.Created)/20,
 	}
 	if !s.Deadline.IsZero() {
-		r.Left, r.LeftTone = left(s.Deadline, now)
+		r.By = near(s.Deadline, now)
+		if !s.State.Ended() {
+			r.Left, r.LeftTone = left(s.Deadline, now)
+		}
 	}
 	if retrying(s) {
-		r.Trouble = fmt.Sprintf("%s; tried %s, and will be again", reasonWord(s.LastReason), times(s.Attempts))
+		r.Trouble = fmt.Sprintf("Tried %s, and will be again: %s", times(s.Attempts), reasonWord(s.LastReason))
 	}
 	for _, text := range strings.Split(s.Tickets, ", ") {
 		if text == "" {
@@ -66,7 +71,7 @@ func (c *console) link(k correlation.Key) string {
 	return c.config.BasePath + "/requests/" + k.Request + "/" + k.Stage
 }
 
-// retrying says whether a step does not work for now.
+// retrying says whether a step does not work for now. One that ended keeps the attempts to tell its tickets.
 func retrying(s correlation.Summary) bool {
 	return s.Attempts > 0 && !s.State.Ended() && !s.State.NeedsPerson()
 }
@@ -87,68 +92,97 @@ type choice struct {
 }
 
 type listPage struct {
-	Total, Needs int
-	Choices      []choice // those that are there
-	All          []choice // to choose from
-	Oldest, Next *row
-	Query, State string
-	Filtered     bool
-	Waiting      []row // of this page
-	NeedsYou     []row
-	Matching     int
-	Cut          bool // there are more than were read
-	From, To     int
-	Newer, Older string // links to the pages before and after
-	RefreshLink  string
+	Total, Needs             int
+	Choices                  []choice // those that are there
+	All                      []choice // to choose from
+	Oldest, Next             *row
+	Query, State             string
+	Filtered                 bool
+	NeedsYou, Waiting        []row // of this page
+	NeedsYouAll, WaitingAll  int   // on all pages
+	Matching                 int
+	Cut                      bool // there are more than were read
+	Pages                    pages
+	RefreshLink              string
+	Ended                    []row // today's last
+	EndedAll                 int
+	EndedCut                 bool
+	EndedLink, YesterdayLink string
 }
 
-// list shows what is open.
+// list shows what is open, and what ended last.
 func (c *console) list(w http.ResponseWriter, r *http.Request, v view) {
 	q := r.URL.Query()
 	p := listPage{Query: strings.TrimSpace(q.Get("q")), State: q.Get("state")}
 	p.Filtered = p.Query != "" || p.State != ""
-	all, cut, err := c.open(r.Context())
+	today := v.Now.Truncate(24 * time.Hour)
+	open, cut, err := read(func(cursor string) ([]correlation.Summary, string, error) {
+		return c.config.Store.Open(r.Context(), cursor, readStep)
+	})
 	if err != nil {
 		c.failed(w, r, v, err)
 		return
 	}
-	p.Total, p.Cut = len(all), cut
-	c.glance(&p, all, v.Now, q)
+	ended, endedCut, err := c.endedOn(r.Context(), today)
+	if err != nil {
+		c.failed(w, r, v, err)
+		return
+	}
+	// The two are written one after the other: what is on both has ended.
+	over := map[correlation.Key]bool{}
+	for _, s := range ended {
+		over[s.Key] = true
+	}
+	open = slices.DeleteFunc(open, func(s correlation.Summary) bool { return over[s.Key] })
+	p.Total, p.Cut = len(open), cut
+	c.glance(&p, open, v.Now, q)
 
 	var matching []correlation.Summary
-	for _, s := range all {
+	for _, s := range open {
 		if chosen(s, p.State) && found(s, p.Query) {
 			matching = append(matching, s)
 		}
 	}
 	if id, ok := requestID(p.Query); ok && len(matching) == 0 && p.State == "" {
-		if stages, err := c.config.Store.Stages(r.Context(), id); err == nil && len(stages) > 0 { // it has ended
+		stages, err := c.config.Store.Stages(r.Context(), id)
+		if err != nil {
+			c.failed(w, r, v, err)
+			return
+		}
+		if len(stages) > 0 { // it has ended
 			http.Redirect(w, r, c.config.BasePath+"/requests/"+id, http.StatusSeeOther)
 			return
 		}
 	}
-	slices.SortStableFunc(matching, urgency)
+	slices.SortFunc(matching, urgency)
 	p.Matching = len(matching)
-
-	n, _ := strconv.Atoi(q.Get("page"))
-	n = min(max(n, 1), (len(matching)-1)/pageRows+1)
-	first := (n - 1) * pageRows
-	last := min(first+pageRows, len(matching))
+	for _, s := range matching {
+		if s.State.NeedsPerson() {
+			p.NeedsYouAll++
+		}
+	}
+	p.WaitingAll = p.Matching - p.NeedsYouAll
+	var first, last int
+	p.Pages, first, last = paged(len(matching), q, func(page string) string { return c.with(q, "page", page) })
 	for _, s := range matching[first:last] {
 		if s.State.NeedsPerson() {
 			p.NeedsYou = append(p.NeedsYou, c.row(s, v.Now))
 		} else {
-			p.Waiting = append(p.Waiting, c.row(s, v.Now))
+			line := c.row(s, v.Now)
+			line.Untold = s.State.Ended()
+			p.Waiting = append(p.Waiting, line)
 		}
 	}
-	p.From, p.To = first+1, last
-	if n > 1 {
-		p.Newer = c.with(q, "page", strconv.Itoa(n-1))
+	if !p.Filtered {
+		p.EndedAll, p.EndedCut = len(ended), endedCut
+		p.EndedLink, p.YesterdayLink = c.day(today, ""), c.day(today.AddDate(0, 0, -1), "")
+		if !endedCut { // else nobody knows which were the last
+			for _, s := range ended[:min(lastRows, len(ended))] {
+				p.Ended = append(p.Ended, c.row(s, v.Now))
+			}
+		}
 	}
-	if last < len(matching) {
-		p.Older = c.with(q, "page", strconv.Itoa(n+1))
-	}
-	if v.Refresh = refresh(q); v.Refresh == 0 {
+	if v.Refresh == 0 {
 		p.RefreshLink = c.with(q, "refresh", "10")
 	} else {
 		p.RefreshLink = c.with(q, "refresh", "")
@@ -160,19 +194,52 @@ func (c *console) list(w http.ResponseWriter, r *http.Request, v view) {
 	c.show(w, r, http.StatusOK, "list", v)
 }
 
-// open reads the open ones; cut says that there are more.
-func (c *console) open(ctx context.Context) (all []correlation.Summary, cut bool, err error) {
+// read reads a list; cut says that there is more.
+func read(next func(cursor string) ([]correlation.Summary, string, error)) (all []correlation.Summary, cut bool, err error) {
 	for cursor := ""; ; {
-		page, next, err := c.config.Store.Open(ctx, cursor, readStep)
+		page, then, err := next(cursor)
 		if err != nil {
-			return nil, false, fmt.Errorf("read what is open: %w", err)
+			return nil, false, fmt.Errorf("read a list: %w", err)
 		}
 		all = append(all, page...)
-		if next == "" || len(all) >= readMost {
-			return all, next != "", nil
+		if then == "" || len(all) >= readMost {
+			return all, then != "", nil
 		}
-		cursor = next
+		cursor = then
 	}
+}
+
+// endedOn reads what ended on a day, the last first.
+func (c *console) endedOn(ctx context.Context, day time.Time) (all []correlation.Summary, cut bool, err error) {
+	all, cut, err = read(func(cursor string) ([]correlation.Summary, string, error) {
+		return c.config.Store.Ended(ctx, day, cursor, readStep)
+	})
+	slices.SortFunc(all, func(a, b correlation.Summary) int {
+		return cmp.Or(b.Since.Compare(a.Since), cmp.Compare(a.Key.String(), b.Key.String()))
+	})
+	return all, cut, err
+}
+
+// pages says which part of a list is shown.
+type pages struct {
+	From, To, Of  int
+	Before, After string // links; "" when there is none
+}
+
+// paged returns which of n are on the page that a query asks for; one that does not exist is the nearest that does.
+func paged(n int, q url.Values, link func(page string) string) (p pages, first, last int) {
+	page, _ := strconv.Atoi(q.Get("page"))
+	page = min(max(page, 1), max(n-1, 0)/pageRows+1)
+	first = (page - 1) * pageRows
+	last = min(first+pageRows, n)
+	p = pages{From: first + 1, To: last, Of: n}
+	if page > 1 {
+		p.Before = link(strconv.Itoa(page - 1))
+	}
+	if last < n {
+		p.After = link(strconv.Itoa(page + 1))
+	}
+	return p, first, last
 }
 
 // glance fills in what the top of the page says of everything that is open.
@@ -235,12 +302,16 @@ func (c *console) glance(p *listPage, all []correlation.Summary, now time.Time, 
 	}
 }
 
-// place orders states by how much they concern a person.
+// place orders states by how much they concern a person. What ended is open while its tickets are still to be told.
 func place(s correlation.State) int {
-	if s.NeedsPerson() {
+	switch {
+	case s.NeedsPerson():
 		return -1
+	case s.Ended():
+		return 1
+	default:
+		return 0
 	}
-	return 0
 }
 
 func chosen(s correlation.Summary, state string) bool {
@@ -331,14 +402,17 @@ func (c *console) only(q url.Values, state string) string {
 }
 
 type endedPage struct {
-	Day                time.Time
-	Today              bool
-	Rows               []row
-	Before, After      string // links to other days
-	BeforeDay, NextDay time.Time
-	More, First        string
-	Min, Max           string
-	Tally              []choice
+	Day           time.Time
+	Today, Future bool
+	Rows          []row
+	Total         int
+	Cut           bool // there are more than were read
+	Before, After string
+	BeforeDay     time.Time
+	AfterDay      time.Time
+	Max           string
+	Tally         []choice
+	Pages         pages
 }
 
 // ended shows what ended on one day.
@@ -353,42 +427,41 @@ func (c *console) ended(w http.ResponseWriter, r *http.Request, v view) {
 			return
 		}
 	}
-	cursor := q.Get("after")
-	page, next, err := c.config.Store.Ended(r.Context(), day, cursor, pageRows)
+	all, cut, err := c.endedOn(r.Context(), day)
 	if err != nil {
 		c.failed(w, r, v, err)
 		return
 	}
-	slices.SortStableFunc(page, func(a, b correlation.Summary) int { return b.Since.Compare(a.Since) })
-	p := endedPage{Day: day, Today: day.Equal(today), BeforeDay: day.AddDate(0, 0, -1), NextDay: day.AddDate(0, 0, 1), Max: date(today)}
+	p := endedPage{
+		Day: day, Today: day.Equal(today), Future: day.After(today), Total: len(all), Cut: cut,
+		BeforeDay: day.AddDate(0, 0, -1), AfterDay: day.AddDate(0, 0, 1), Max: date(today),
+	}
 	p.Before = c.day(p.BeforeDay, "")
 	if day.Before(today) {
-		p.After = c.day(p.NextDay, "")
-	}
-	if cursor != "" {
-		p.First = c.day(day, "")
-	}
-	if next != "" {
-		p.More = c.day(day, next)
+		p.After = c.day(p.AfterDay, "")
 	}
 	counts := map[correlation.State]int{}
-	for _, s := range page {
+	for _, s := range all {
 		counts[s.State]++
-		p.Rows = append(p.Rows, c.row(s, v.Now))
 	}
 	for _, s := range correlation.States {
 		if counts[s] > 0 {
 			p.Tally = append(p.Tally, choice{Word: stateWord(s), Tone: stateTone(s), Count: counts[s]})
 		}
 	}
+	var first, last int
+	p.Pages, first, last = paged(len(all), q, func(page string) string { return c.day(day, page) })
+	for _, s := range all[first:last] {
+		p.Rows = append(p.Rows, c.row(s, v.Now))
+	}
 	v.Title, v.Section, v.Page = "Ended on "+date(day), "ended", p
 	c.show(w, r, http.StatusOK, "ended", v)
 }
 
-func (c *console) day(day time.Time, after string) string {
+func (c *console) day(day time.Time, page string) string {
 	q := url.Values{"day": {date(day)}}
-	if after != "" {
-		q.Set("after", after)
+	if page != "" {
+		q.Set("page", page)
 	}
 	return c.config.BasePath + "/ended?" + q.Encode()
 }

@@ -3,6 +3,7 @@ package console_test
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -100,7 +101,17 @@ func (s *store) put(n int, came time.Time, build func(*correlation.Correlation))
 	}
 	s.all = append(s.all, c)
 	s.events[c.Key] = c.Pending()
-	s.callouts[c.Key] = []byte(`{"AccessPackageAssignmentRequestId":"` + c.Key.Request + `","Stage":"` + c.Stage + `","AccessPackage":{"DisplayName":"` + c.PackageName + `"},"Answers":null}`)
+	body, err := json.Marshal(map[string]any{
+		"AccessPackageAssignmentRequestId": c.Key.Request, "CustomExtensionStageInstanceId": c.Key.Stage, "Stage": c.Stage, "RequestType": c.RequestType,
+		"AccessPackage": map[string]any{"Id": c.PackageID, "DisplayName": c.PackageName}, "Requestor": map[string]any{"DisplayName": "Morgan Example"},
+		"Assignment": map[string]any{"AssignmentPolicy": map[string]any{"DisplayName": "Everybody, with approval"}},
+		"Answers": []any{
+			map[string]any{"AnsweredQuestion": map[string]any{"TextString": "For what do you need it?"}, "Value": "The quarter's closing,\nwith Robin"},
+			map[string]any{"AnsweredQuestion": map[string]any{"TextString": "Until when?"}, "Value": nil},
+		},
+	})
+	must(err)
+	s.callouts[c.Key] = body
 	return c
 }
 
@@ -175,20 +186,25 @@ func aMorning(t testing.TB, now time.Time) *store {
 		must(c.Move(correlation.Closed, ago(9*time.Second), "REQ0010040 is closed complete", by))
 		must(c.Move(correlation.Resuming, ago(8*time.Second), "Entra is to be told to resume", by))
 	})
+	texts := map[correlation.State]string{
+		correlation.Resumed: "Graph took the answer: resume", correlation.Denied: "Graph took the answer: deny",
+		correlation.Done:    "nothing waits in Entra: request_state=closed_complete",
+		correlation.Expired: "Entra stopped waiting before it could be told", correlation.Withdrawn: "the request no longer waits in Entra",
+	}
 	for i, state := range []correlation.State{correlation.Resumed, correlation.Denied, correlation.Done, correlation.Expired, correlation.Withdrawn} {
 		s.put(50+i, ago(time.Duration(20+i)*time.Minute), func(c *correlation.Correlation) {
 			c.PackageName, c.CatalogName, c.TargetName = fmt.Sprintf("Package %d", i+1), "Catalog", "Sam Example"
 			opened(c, ago(time.Duration(19+i)*time.Minute), 10050+i)
 			switch state {
 			case correlation.Expired, correlation.Withdrawn:
-				must(c.Move(state, now, "it ended without its ticket", by))
+				must(c.Move(state, now, texts[state], by))
 				c.Tickets[0].Told = true
 			default:
-				must(c.Move(correlation.Closed, now, "closed", by))
+				must(c.Move(correlation.Closed, now, "all tickets closed: "+c.Tickets[0].Number, by))
 				if state != correlation.Done {
-					must(c.Move(correlation.Resuming, now, "Entra is to be told", by))
+					must(c.Move(correlation.Resuming, now, "about to tell Graph", by))
 				}
-				must(c.Move(state, now, "the end of "+string(state), by))
+				must(c.Move(state, now, texts[state], by))
 			}
 		})
 	}

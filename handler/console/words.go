@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/url"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
@@ -52,49 +54,51 @@ func stateWord(s correlation.State) string {
 	}
 }
 
-// stateMeaning says what a state means for somebody who does not know the words.
+// stateMeaning says a state for somebody who does not know the words, and claims nothing that is not on record: an intent is none of its
+// outcome, and that access was granted is Entra's to say.
 func stateMeaning(s correlation.State) string {
 	switch s {
 	case correlation.Received:
-		return "Remembered. Its ticket is opened next."
+		return "Remembered. Which tickets it needs is decided next."
 	case correlation.Opening:
-		return "The ticket is being opened in ServiceNow."
+		return "A ticket is to be opened in ServiceNow; not every one is known to exist yet."
 	case correlation.Open:
-		return "People are at work on the ticket in ServiceNow."
+		return "Waits for its ticket in ServiceNow to be closed."
 	case correlation.Closed:
-		return "Every ticket was seen closed. Entra is told next."
+		return "Every ticket was seen closed. What follows from that is decided next."
 	case correlation.Resuming:
-		return "Entra is being told how the ticket ended."
+		return "Entra is being told how the tickets ended, and has not confirmed it yet."
 	case correlation.Resumed:
-		return "Entra was told to go on."
+		return "Entra was told to go on with the request, and took it."
 	case correlation.Denied:
-		return "Entra was told not to go on."
+		return "Entra was told not to go on with the request, and took it."
 	case correlation.Done:
-		return "The ticket was opened and has closed. Nothing waited for it in Entra."
+		return "Nothing waited in Entra, and nothing is left to do."
 	case correlation.Expired:
-		return "The time that Entra waits ran out first. Nothing was granted."
+		return "Entra's deadline passed before it was told to go on."
 	case correlation.Withdrawn:
-		return "The request no longer waits in Entra. Nothing was granted by us."
+		return "The request no longer waits in Entra, and not because of us."
 	case correlation.Held:
-		return "A person has to decide how this goes on."
+		return "It waits for a person to decide how it goes on."
 	case correlation.Failed:
-		return "This cannot go on by itself."
+		return "It cannot go on by itself until somebody mends what is wrong."
 	default:
-		return ""
+		return "A newer version of this program is at work on it."
 	}
 }
 
+// stateTone is the colour of a state. Of what is done nobody says here whether the work was: that it has ended is no good news.
 func stateTone(s correlation.State) string {
 	switch s {
 	case correlation.Received, correlation.Opening, correlation.Closed, correlation.Resuming:
 		return toneBusy
 	case correlation.Open:
 		return toneWait
-	case correlation.Resumed, correlation.Done:
+	case correlation.Resumed:
 		return toneGood
 	case correlation.Held, correlation.Failed:
 		return toneBad
-	case correlation.Denied:
+	case correlation.Denied, correlation.Expired:
 		return toneWarn
 	default:
 		return toneOff
@@ -184,9 +188,9 @@ func outcomeTone(o correlation.Outcome) string {
 func reasonWord(r fault.Reason) string {
 	switch r {
 	case fault.Unreachable:
-		return "the other side cannot be reached"
+		return "the other side is not there for now"
 	case fault.Throttled:
-		return "the other side asked us to slow down"
+		return "we were asked to slow down"
 	case fault.Unclear:
 		return "no usable answer came back"
 	case fault.Conflict:
@@ -200,7 +204,7 @@ func reasonWord(r fault.Reason) string {
 	case fault.Exists:
 		return "it was there before"
 	case fault.Refused:
-		return "the other side refused"
+		return "it was turned down"
 	case fault.Invalid:
 		return "the input is wrong"
 	case fault.Misconfigured:
@@ -250,10 +254,28 @@ func span(d time.Duration) string {
 	return "0\u00a0s"
 }
 
-// when is a time as people read it, in UTC; date is its day, clock its time of day.
+// when is a time as people read it, in UTC; date is its day, clock its time of day, stamp what machines read.
 func when(t time.Time) string  { return t.UTC().Format("2 Jan 2006, 15:04") }
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func date(t time.Time) string  { return t.UTC().Format("2006-01-02") }
 func clock(t time.Time) string { return t.UTC().Format("15:04:05") }
+
+// near is a time that is near to now, without the year unless it is another.
+func near(t, now time.Time) string {
+	if t.UTC().Year() == now.UTC().Year() {
+		return t.UTC().Format("2 Jan, 15:04")
+	}
+	return when(t)
+}
+
+// sentence begins a text of ours with a capital letter.
+func sentence(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	if r == utf8.RuneError {
+		return s
+	}
+	return string(unicode.ToUpper(r)) + s[n:]
+}
 
 // left says how long until a deadline, and how urgent that is.
 func left(deadline, now time.Time) (text, tone string) {
