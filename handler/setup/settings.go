@@ -173,7 +173,7 @@ type problems []error
 func (p *problems) add(name, held, should string) {
 	detail := "is not set; it must hold " + should
 	if held != "" {
-		if Secret(name) {
+		if Secret(name) || strings.ContainsRune(held, '@') { // an address with a password in it is no secret by its name
 			held = "a value that is not shown"
 		} else {
 			held = fmt.Sprintf("%q", held)
