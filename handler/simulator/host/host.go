@@ -5,8 +5,11 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
+	"strings"
+	"sync"
 	"time"
 
 	"ticketbridge/handler/simulator/misbehave"
@@ -90,47 +93,313 @@ type Exit struct {
 }
 
 // A Host runs one app.
-type Host struct{}
+type Host struct {
+	c        Config
+	app      *app
+	keys     Keys
+	listener net.Listener
+	started  time.Time
+	super    *supervisor
 
-// Start starts the handler and then serves, until Stop, Crash, or the handler's third crash. Like the host, it starts whatever the app looks like: what is wrong with a
-// function is in the log and in Functions. Its errors are that it cannot serve at all.
+	// Contexts end in this order: taking when nothing new is to be taken, alive when everything ends.
+	taking, alive         context.Context //nolint:containedctx // they are the host's life
+	stopTaking, stopAlive context.CancelFunc
+
+	ready               chan struct{}
+	readyOnce           sync.Once
+	running             sync.WaitGroup // the supervisor, the listeners and the timers
+	web                 gauge          // HTTP calls in flight
+	triggers            gauge          // queue and timer calls in flight
+	done                chan struct{}
+	endOnce, finishOnce sync.Once
+	exit                Exit
+
+	logMu sync.Mutex
+
+	mu        sync.Mutex
+	conns     map[net.Conn]bool // callers': whether a call is in flight
+	redeliver map[string]int    // by function
+}
+
+// Start starts the handler and then serves, until Stop, Crash, the handler's third crash, or the end of ctx, which ends everything at once, orphans
+// too. Like the host, it starts whatever the app looks like: what is wrong with a function is in the log and in Functions. Its error is that it
+// cannot listen.
 func Start(ctx context.Context, c Config) (*Host, error) {
-	return nil, errors.New("being written")
+	h := &Host{
+		c: c.withDefaults(), app: readApp(c.App, c.Settings), started: time.Now(), ready: make(chan struct{}), done: make(chan struct{}),
+		conns: map[net.Conn]bool{}, redeliver: map[string]int{}, listener: c.Listener,
+	}
+	h.keys = h.makeKeys()
+	if h.c.Port == 0 {
+		port, err := freePort(ctx)
+		if err != nil {
+			return nil, err
+		}
+		h.c.Port = port
+	}
+	if h.listener == nil {
+		var lc net.ListenConfig
+		var err error
+		if h.listener, err = lc.Listen(ctx, "tcp", h.c.Address); err != nil {
+			return nil, err
+		}
+	}
+	h.alive, h.stopAlive = context.WithCancel(ctx)
+	h.taking, h.stopTaking = context.WithCancel(h.alive)
+	h.super = &supervisor{h: h, changed: make(chan struct{}), launch: Launch{
+		Path: h.app.executable, Args: h.app.arguments, Dir: h.c.Dir, Port: h.c.Port,
+	}}
+	h.report()
+	h.startWork()
+	context.AfterFunc(ctx, func() {
+		h.finish(Exit{killed, "the context ended"}, true)
+		h.super.finish(false) // an orphan
+	})
+	return h, nil
+}
+
+// startWork starts everything that runs beside the calls.
+func (h *Host) startWork() {
+	h.running.Go(h.serve)
+	if h.app.broken != nil || len(h.app.functions) == 0 {
+		return
+	}
+	h.running.Go(func() { h.super.run(h.alive) })
+	for _, f := range h.app.functions {
+		switch {
+		case f.err != nil:
+		case f.kind == queueKind && h.c.Queues != nil:
+			h.running.Go(func() { h.poll(f) })
+		case f.kind == timerKind:
+			h.running.Go(func() { h.tick(f) })
+		}
+	}
+}
+
+// report logs what was found in the app's folder.
+func (h *Host) report() {
+	if h.app.broken != nil {
+		h.log(Error, "Host.Startup", "%v", h.app.broken)
+		return
+	}
+	loaded := 0
+	for _, f := range h.app.functions {
+		if !errors.As(f.err, new(errNotLoaded)) {
+			loaded++
+		}
+	}
+	h.log(Warning, "Host.Startup", "0 functions found (Custom)")
+	h.log(Information, "Host.Startup", "%d functions loaded", loaded)
+	for _, f := range h.app.functions {
+		if f.kind == httpKind && f.err == nil {
+			h.log(Information, "Host.Startup", "Mapped function route '%s' [%s] to '%s'", f.route.text, strings.ToLower(strings.Join(f.methods, ",")), f.name)
+		}
+	}
+	for _, f := range h.app.functions {
+		if f.err != nil {
+			h.log(Error, "Host.Startup", "The '%s' function is in error: %v", f.name, f.err)
+		}
+	}
+}
+
+func (c Config) withDefaults() Config {
+	if c.Worker == nil {
+		c.Worker = Executable{}
+	}
+	if c.State == nil {
+		c.State = &State{}
+	}
+	if c.Address == "" {
+		c.Address = "127.0.0.1:0"
+	}
+	t := &c.Timing
+	for _, d := range []struct {
+		to       *time.Duration
+		recorded time.Duration
+	}{
+		{&t.StartTimeout, 34 * time.Second}, {&t.HTTPGrace, 30 * time.Second}, {&t.TriggerGrace, 10 * time.Second},
+		{&t.Idle, 240 * time.Second}, {&t.KillDelay, 2 * time.Second}, {&t.Visibility, 10 * time.Minute},
+	} {
+		if *d.to == 0 {
+			*d.to = d.recorded
+		}
+	}
+	return c
+}
+
+// freePort is a port of this machine that nobody listens on.
+func freePort(ctx context.Context) (int, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// log writes one line to the log.
+func (h *Host) log(level Level, category, format string, args ...any) {
+	if h.c.Log == nil {
+		return
+	}
+	h.logMu.Lock()
+	defer h.logMu.Unlock()
+	h.c.Log(Entry{time.Now(), level, category, fmt.Sprintf(format, args...)})
 }
 
 // URL is where callers reach the host, without a slash at the end.
-func (h *Host) URL() string { return "" }
+func (h *Host) URL() string { return "http://" + h.listener.Addr().String() }
 
 // Keys are the keys in force.
-func (h *Host) Keys() Keys { return Keys{} }
+func (h *Host) Keys() Keys { return h.keys }
 
 // Ready is closed when the handler first answered the probe.
-func (h *Host) Ready() <-chan struct{} { return nil }
+func (h *Host) Ready() <-chan struct{} { return h.ready }
 
 // Functions are the app's functions: for each name, nil or what is wrong with it.
-func (h *Host) Functions() map[string]error { return nil }
+func (h *Host) Functions() map[string]error {
+	all := map[string]error{}
+	for _, f := range h.app.functions {
+		all[f.name] = f.err
+	}
+	return all
+}
 
 // Pid is that of the handler's process, 0 while there is none.
-func (h *Host) Pid() int { return 0 }
+func (h *Host) Pid() int {
+	p, err := h.super.current()
+	if err != nil {
+		return 0
+	}
+	return p.Pid()
+}
 
 // Kill ends the handler's process as kill -9 does. The host starts another one, and ends itself at the third time.
-func (h *Host) Kill() {}
+func (h *Host) Kill() {
+	if p, err := h.super.current(); err == nil {
+		p.Kill()
+	}
+}
 
-// FireTimer lets a timer function run now, out of turn, and returns when it has run: an error is that it failed.
-func (h *Host) FireTimer(ctx context.Context, function string) error { return nil }
-
-// Redeliver lets the next messages that the function handles well be delivered again, as when they could not be deleted.
-func (h *Host) Redeliver(function string, messages int) {}
+// Redeliver lets the next messages that a queue function handles well be delivered again, as when they could not be deleted.
+func (h *Host) Redeliver(function string, messages int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.redeliver[function] += messages
+}
 
 // Stop ends the host as SIGTERM does: nothing new is taken, calls in flight get their time, then the handler is killed; but not when a queue
 // or timer call is still running, whose process then lives on as an orphan. It returns how the host ended.
-func (h *Host) Stop() Exit { return Exit{} }
+func (h *Host) Stop() Exit {
+	h.end(Exit{0, "stopped"})
+	return h.Wait()
+}
 
 // Crash ends the host at once, as kill -9 of it does: connections break, messages stay hidden, and the handler lives on.
-func (h *Host) Crash() {}
+func (h *Host) Crash() {
+	h.finish(Exit{killed, "crashed"}, false)
+	<-h.done
+}
 
-// Done is closed when the host has ended, Wait waits for it.
-func (h *Host) Done() <-chan struct{} { return nil }
+// Done is closed when the host has ended.
+func (h *Host) Done() <-chan struct{} { return h.done }
 
-// Wait returns how the host ended.
-func (h *Host) Wait() Exit { return Exit{} }
+// Wait returns how the host ended, when it has.
+func (h *Host) Wait() Exit {
+	<-h.done
+	return h.exit
+}
+
+// stopping says whether the host takes nothing new.
+func (h *Host) stopping() bool { return h.taking.Err() != nil }
+
+// end ends the host in order, and does not wait for it.
+func (h *Host) end(e Exit) {
+	h.endOnce.Do(func() {
+		h.stopTaking()
+		h.closeConns(false)
+		go func() {
+			t := h.c.Timing
+			var grace sync.WaitGroup
+			grace.Go(func() { h.web.wait(h.alive, t.HTTPGrace) })
+			orphan := false
+			grace.Go(func() { orphan = !h.triggers.wait(h.alive, t.TriggerGrace) })
+			grace.Wait()
+			h.finish(e, !orphan)
+		}()
+	})
+}
+
+// finish ends the host at once, with its handler or without.
+func (h *Host) finish(e Exit, handler bool) {
+	h.finishOnce.Do(func() {
+		h.stopTaking()
+		h.closeConns(true)
+		h.stopAlive()
+		h.super.finish(!handler)
+		h.running.Wait()
+		h.c.State.unlock(h)
+		h.exit = e
+		close(h.done)
+	})
+}
+
+// closeConns closes the listener and the connections of callers: all, or those without a call.
+func (h *Host) closeConns(all bool) {
+	_ = h.listener.Close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c, busy := range h.conns {
+		if tcp, ok := c.(*net.TCPConn); ok && busy && all {
+			_ = tcp.SetLinger(0) // recorded: reset by peer
+		}
+		if all || !busy {
+			_ = c.Close()
+		}
+	}
+}
+
+// A gauge counts what is in flight.
+type gauge struct {
+	mu   sync.Mutex
+	n    int
+	less chan struct{} // closed when n falls; nil when nobody waits
+}
+
+func (g *gauge) add(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n += n; n < 0 && g.less != nil {
+		close(g.less)
+		g.less = nil
+	}
+}
+
+// atMost waits until no more than n are in flight, and says whether that came before the context's end.
+func (g *gauge) atMost(ctx context.Context, n int) bool {
+	for {
+		g.mu.Lock()
+		if g.n <= n {
+			g.mu.Unlock()
+			return true
+		}
+		if g.less == nil {
+			g.less = make(chan struct{})
+		}
+		less := g.less
+		g.mu.Unlock()
+		select {
+		case <-less:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// wait waits until nothing is in flight, and says whether that came in time.
+func (g *gauge) wait(ctx context.Context, most time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return g.atMost(ctx, 0)
+}

@@ -1,0 +1,307 @@
+package host
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// serve takes callers' connections.
+func (h *Host) serve() {
+	for {
+		c, err := h.listener.Accept()
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		refused := h.stopping()
+		if !refused {
+			h.conns[c] = false
+		}
+		h.mu.Unlock()
+		if refused {
+			_ = c.Close()
+			continue
+		}
+		h.running.Go(func() {
+			(&caller{h: h, conn: c, r: bufio.NewReader(c), w: bufio.NewWriter(c)}).serve()
+			h.mu.Lock()
+			delete(h.conns, c)
+			h.mu.Unlock()
+			_ = c.Close()
+		})
+	}
+}
+
+// A caller is a connection from outside, and the call that is on it.
+type caller struct {
+	h    *Host
+	conn net.Conn
+	r    *bufio.Reader
+	w    *bufio.Writer
+
+	mu       sync.Mutex
+	expects  bool // it waits for 100 Continue before it sends the body
+	answered bool // the answer has begun
+}
+
+// serve answers one call after another.
+func (c *caller) serve() {
+	for {
+		req, err := readRequest(c.r)
+		if err != nil {
+			if errors.Is(err, errMalformed) {
+				_ = c.answer(nil, &response{status: http.StatusBadRequest, fields: fields{{"Connection", "close"}}})
+			}
+			return
+		}
+		if !c.busy(true) {
+			return
+		}
+		gone := c.call(req)
+		if !c.busy(false) || gone == nil || <-gone != nil {
+			return
+		}
+	}
+}
+
+// busy says that a call is, or is no longer, in flight; it is false when the connection is to be closed.
+func (c *caller) busy(b bool) bool {
+	c.h.mu.Lock()
+	defer c.h.mu.Unlock()
+	if b {
+		c.h.web.add(1)
+	} else {
+		c.h.web.add(-1)
+	}
+	c.h.conns[c.conn] = b
+	return !c.h.stopping()
+}
+
+// call answers one call. It returns nil when no other one may follow on the connection; else there comes an error when the caller hangs up.
+func (c *caller) call(req *request) (gone chan error) {
+	ctx, cancel := context.WithCancel(c.h.alive)
+	defer cancel()
+	c.expects, c.answered = strings.EqualFold(req.fields.get("Expect"), "100-continue"), false
+
+	// When all of the body has been read, the next thing to read is that the caller hangs up: then nobody waits for the answer.
+	gone = make(chan error, 1)
+	watch := func() {
+		go func() {
+			_, err := c.r.Peek(1)
+			if err != nil {
+				cancel()
+			}
+			gone <- err
+		}()
+	}
+	var body *callerBody
+	if req.body == nil {
+		watch()
+	} else {
+		body = &callerBody{r: req.body, c: c, over: watch}
+		req.body = body
+	}
+	err := c.respond(ctx, req)
+	if err != nil || strings.EqualFold(req.fields.get("Connection"), "close") {
+		return nil
+	}
+	if body != nil {
+		if body.stopped {
+			return nil
+		}
+		_ = c.conn.SetReadDeadline(time.Now().Add(5 * time.Second)) // as long as the host's server reads what nobody wanted
+		if _, err := io.Copy(io.Discard, body); err != nil {
+			return nil
+		}
+		_ = c.conn.SetReadDeadline(time.Time{})
+	}
+	return gone
+}
+
+// callerBody is a body on its way in.
+type callerBody struct {
+	r    io.Reader
+	c    *caller
+	once sync.Once
+	over func()
+
+	stopped bool
+}
+
+// stop lets a Read that waits for the caller return. The connection is of no use then.
+func (b *callerBody) stop() {
+	b.stopped = true
+	_ = b.c.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (b *callerBody) Read(p []byte) (int, error) {
+	if err := b.c.proceed(); err != nil {
+		return 0, err
+	}
+	n, err := b.r.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.once.Do(b.over)
+	}
+	return n, err
+}
+
+// proceed asks a caller for the body who waits to be asked.
+func (c *caller) proceed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.expects || c.answered {
+		return nil
+	}
+	c.expects = false
+	return writeHead(c.w, statusLine(http.StatusContinue), nil)
+}
+
+// answer sends an answer, whose body may still be coming. An error is that the connection is of no use any more.
+func (c *caller) answer(req *request, a *response) error {
+	c.mu.Lock()
+	c.answered = true
+	c.mu.Unlock()
+	f := a.fields
+	if _, ok := f.find("Date"); !ok {
+		f = append(f, field{"Date", time.Now().UTC().Format(http.TimeFormat)})
+	}
+	if _, ok := f.find("Server"); !ok {
+		f = append(f, field{"Server", "Kestrel"})
+	}
+	empty := a.status == http.StatusNoContent || a.status == http.StatusNotModified || req != nil && req.method == http.MethodHead
+	chunked := false
+	if !empty {
+		switch {
+		case a.body == nil && a.framing.length >= 0:
+			if _, ok := f.find("Content-Length"); !ok && !a.framing.chunked {
+				f = append(fields{{"Content-Length", "0"}}, f...)
+			}
+		case a.framing.length >= 0:
+			f = append(fields{{"Content-Length", strconv.FormatInt(a.framing.length, 10)}}, f.without("Content-Length")...)
+		default:
+			chunked = true
+			f = append(f.without("Transfer-Encoding"), field{"Transfer-Encoding", "chunked"})
+		}
+	}
+	if err := writeHead(c.w, statusLine(a.status), f); err != nil || empty || a.body == nil {
+		return err
+	}
+	return c.send(a.body, chunked)
+}
+
+// send passes a body on as it comes.
+func (c *caller) send(body io.Reader, chunked bool) error {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			if chunked {
+				_, _ = c.w.WriteString(strconv.FormatInt(int64(n), 16) + "\r\n")
+			}
+			_, _ = c.w.Write(buf[:n])
+			if chunked {
+				_, _ = c.w.WriteString("\r\n")
+			}
+			if err := c.w.Flush(); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err // the caller sees it cut short
+		}
+	}
+	if chunked {
+		_, _ = c.w.WriteString("0\r\n\r\n")
+	}
+	return c.w.Flush()
+}
+
+// respond finds out what a call is for, and answers it.
+func (c *caller) respond(ctx context.Context, req *request) error {
+	h := c.h
+	if h.app.broken != nil {
+		return c.answer(req, &response{status: http.StatusServiceUnavailable, framing: framing{length: -1}, body: strings.NewReader("Function host is not running.")})
+	}
+	target := req.target
+	if i := strings.Index(target, "://"); i >= 0 { // the absolute form
+		_, target, _ = strings.Cut(target[i+3:], "/")
+		target = "/" + target
+	}
+	raw, query, _ := strings.Cut(target, "?")
+	path, ok := decodePath(raw)
+	if !ok || !strings.HasPrefix(path, "/") {
+		return c.answer(req, &response{status: http.StatusBadRequest, fields: fields{{"Connection", "close"}}})
+	}
+	in := incoming{request: req, path: path, query: query, remote: remoteIP(c.conn)}
+	if a := h.own(&in); a != nil {
+		return c.answer(req, a)
+	}
+	f, params := h.app.find(req.method, path)
+	if f == nil {
+		return c.answer(req, &response{status: http.StatusNotFound})
+	}
+	in.params = params
+	in.granted = h.grant(&in, f)
+	if !in.granted.opens(f.level) && !h.keys.Off {
+		return c.answer(req, &response{status: http.StatusUnauthorized})
+	}
+	a, done := h.callHTTP(ctx, f, &in)
+	defer done()
+	return c.answer(req, a)
+}
+
+// incoming is a caller's request, as the host understood it.
+type incoming struct {
+	*request
+	path    string // decoded
+	query   string // as sent
+	remote  string // the caller's address
+	params  []param
+	granted grant
+}
+
+func remoteIP(c net.Conn) string {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.IP.String()
+	}
+	return "127.0.0.1"
+}
+
+// find returns the function that a call is for, or nil.
+func (a *app) find(method, path string) (*function, []param) {
+	var best *function
+	var params []param
+	for _, f := range a.functions {
+		if f.kind != httpKind || f.err != nil || !f.takes(method) {
+			continue
+		}
+		if p, ok := f.route.match(path); ok && (best == nil || f.route.before(best.route)) {
+			best, params = f, p
+		}
+	}
+	return best, params
+}
+
+// takes says whether a method is among a function's; without a list all are.
+func (f *function) takes(method string) bool {
+	if len(f.methods) == 0 {
+		return true
+	}
+	for _, m := range f.methods {
+		if m == method {
+			return true
+		}
+	}
+	return false
+}
