@@ -181,6 +181,9 @@ func (o object) get(name string) json.RawMessage {
 			found = k
 		}
 	}
+	if found == "" {
+		return nil // there may be a property of the name ""
+	}
 	return o[found]
 }
 

@@ -305,8 +305,11 @@ func (s *step) find(ctx context.Context, table, id string) ([]ticket.Record, err
 // check reads the tickets that were not yet seen closed.
 func (s *step) check(ctx context.Context) (bool, error) {
 	now := time.Now().UTC()
-	if s.m.Why == WhyRetry && now.Before(s.c.NextAttempt.Add(-time.Second)) {
-		return false, nil
+	switch early := now.Before(s.c.NextAttempt.Add(-time.Second)); {
+	case early && (s.m.Why == WhyRetry || s.c.LastReason == fault.Throttled):
+		return false, nil // asked to stay away, we do, whoever says that a ticket closed: the next attempt will see it
+	case s.m.Why == WhyCallout && !s.look:
+		return false, nil // a repeated callout says nothing about tickets
 	}
 	changed := false
 	for i := range s.c.Tickets {
@@ -394,7 +397,7 @@ func (s *step) decide(ctx context.Context) (bool, error) {
 	}
 	waits := c.Waits
 	if c.MayWait && !waits && c.Outcome != correlation.Unknown {
-		// The callout did not say whether the request waits. Only Graph knows.
+		// The callout did not say whether the request waits. Only Graph knows; a request of which it does not say so is not resumed.
 		st, err := s.status(ctx)
 		if err != nil {
 			return s.tryLater(ctx, err)
@@ -529,7 +532,7 @@ func (s *step) leftEntra(ctx context.Context) (bool, error) {
 	}
 	late := !s.c.Deadline.IsZero() && time.Now().After(s.c.Deadline.Add(s.p.Grace))
 	switch {
-	case st == waiting:
+	case st == waiting || st == unsaid:
 		return false, nil
 	case st == timedOut || late && st != answered:
 		_, err = s.end(ctx, correlation.Expired, "the deadline passed before the tickets closed; Entra has given up waiting")
@@ -580,7 +583,8 @@ func (s *step) tell(ctx context.Context) (bool, error) {
 func (s *step) takeOver(ctx context.Context, lease time.Duration) (bool, error) {
 	now := time.Now().UTC()
 	if left := s.c.LeasedBy(s.owner, now); left > 0 {
-		return false, s.putOff(ctx, s.m, left+time.Second)
+		// As a rule he is done within a second or two; should he be dead, the lease has to end.
+		return false, s.putOff(ctx, s.m, min(left, time.Second<<min(s.m.Tries, 20))+time.Second)
 	}
 	if now.Before(s.c.NextAttempt.Add(-time.Second)) {
 		return false, nil
@@ -674,7 +678,8 @@ func (s *step) due(now time.Time) time.Time {
 type standing int
 
 const (
-	waiting  standing = iota // it waits for us, or nothing says otherwise
+	waiting  standing = iota // it waits for us
+	unsaid                   // it is not over, and nothing says whether it waits
 	answered                 // it was told to go on, or denied
 	timedOut                 // Entra gave up waiting
 	gone                     // it is over: withdrawn, denied, failed, delivered without us, deleted
@@ -689,13 +694,13 @@ func (s *step) status(ctx context.Context) (standing, error) {
 		return gone, nil
 	}
 	if err != nil {
-		return waiting, fmt.Errorf("ask Graph how the request stands: %w", err)
+		return unsaid, fmt.Errorf("ask Graph how the request stands: %w", err)
 	}
 	return r.standing(), nil
 }
 
-// standing reads Graph's words. The callout instance says most; where Graph lists none with our id, or says only that the call was sent, the
-// request's own state decides, and what it does not say plainly counts as waiting: then Graph itself refuses what is not asked for.
+// standing reads Graph's words. The callout instance says most: one that does not wait, of an extension that is launch and continue, stays
+// calloutSent. Where Graph lists none with our id, the request itself decides.
 func (r RequestStatus) standing() standing {
 	switch strings.ToLower(r.Instance) {
 	case "waitingforcallback":
@@ -710,10 +715,14 @@ func (r RequestStatus) standing() standing {
 	case "calloutfailed":
 		return gone
 	}
-	if r.over() {
+	switch {
+	case r.over():
 		return gone
+	case r.Instance == "" && strings.EqualFold(r.Status, "WaitingForCallback"):
+		return waiting
+	default:
+		return unsaid
 	}
-	return waiting
 }
 
 // over says whether the request has ended. Its states are those of accessPackageRequestState.

@@ -67,7 +67,7 @@ func ReadMessage(text []byte) (Message, error) {
 	if w.Body == nil {
 		return bad("the message has no such property")
 	}
-	m := Message{Table: w.Body.Table, SysID: w.Body.SysID, Why: w.Body.Why, Tries: w.Body.Tries, Origin: w.Body.Origin}
+	m := Message{Table: w.Body.Table, SysID: w.Body.SysID, Why: w.Body.Why, Tries: min(max(0, w.Body.Tries), maxTries), Origin: w.Body.Origin}
 	switch {
 	case w.Body.Request != "" || w.Body.Stage != "":
 		key, err := correlation.NewKey(w.Body.Request, w.Body.Stage)

@@ -256,15 +256,18 @@ func (w *Workflow) send(ctx context.Context, m Message, delay time.Duration) err
 	return nil
 }
 
-// delay returns how long to wait before attempt n (from 1) of a step: the policy's, varied, and no shorter than the other side asked
-// for. ok is false when there is no further attempt.
+// delay returns how long to wait before attempt n (from 1) of a step: the policy's, varied, and longer than the other side asked for, also
+// for a message that comes a second early. ok is false when there is no further attempt.
 func (p Policy) delay(n int, asked time.Duration) (d time.Duration, ok bool) {
 	if n > len(p.Backoff) {
 		return 0, false
 	}
 	d = p.Backoff[n-1]
 	d += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(d)) //nolint:gosec // spreading retries needs no secrecy
-	return max(d, asked), true
+	if asked > 0 {
+		d = max(d, asked+2*time.Second)
+	}
+	return d, true
 }
 
 type contextKey int

@@ -1,0 +1,187 @@
+package workflow_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
+	"ticketbridge/handler/ticket"
+	"ticketbridge/handler/workflow"
+)
+
+// A tap lies between a workflow and its ports. It counts the calls, and decides what becomes of each.
+type tap struct {
+	mu   sync.Mutex
+	seen []string
+	fate func(n int, op string) fate // n is the call's number, from 1; nil lets every call pass
+}
+
+// A fate is what becomes of a call.
+type fate string
+
+const (
+	passes       fate = "passes"
+	killedBefore fate = "killed before it" // the process dies before it makes the call
+	killedAfter  fate = "killed after it"  // the process dies when the call has taken effect, before it sees the answer
+	refused      fate = "refused"          // the call does not take effect and ends in an error
+	lost         fate = "answer lost"      // it takes effect and ends in an error
+)
+
+// killed is what a process panics with that dies in the middle of something.
+type killed struct{}
+
+func (x *tap) through(op string, do func() error) error {
+	x.mu.Lock()
+	x.seen = append(x.seen, op)
+	f := passes
+	if x.fate != nil {
+		f = x.fate(len(x.seen), op)
+	}
+	x.mu.Unlock()
+	switch f {
+	case killedBefore:
+		panic(killed{})
+	case refused:
+		return &fault.Error{Op: op, Reason: fault.Unreachable, Detail: "refused on request"}
+	}
+	err := do()
+	switch {
+	case f == killedAfter:
+		panic(killed{})
+	case f == lost && err == nil && slices.Contains([]string{"create ticket", "answer", "note"}, op):
+		return &fault.Error{Op: op, Reason: fault.Unclear, Detail: "the answer got lost on request"}
+	case f == lost && err == nil:
+		return &fault.Error{Op: op, Reason: fault.Unreachable, Detail: "the answer got lost on request"}
+	}
+	return err
+}
+
+// reset forgets the calls so far, and sets what becomes of those to come.
+func (x *tap) reset(f func(n int, op string) fate) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.seen, x.fate = nil, f
+}
+
+// calls returns how often each call was made since reset.
+func (x *tap) calls() map[string]int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := map[string]int{}
+	for _, op := range x.seen {
+		out[op]++
+	}
+	return out
+}
+
+func (x *tap) total() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.seen)
+}
+
+// on returns a workflow like w whose ports all have the tap before them.
+func (x *tap) on(w *workflow.Workflow) *workflow.Workflow {
+	out := *w
+	out.Store, out.Queue, out.Tickets, out.Requests = tappedStore{w.Store, x}, tappedQueue{w.Queue, x}, tappedTickets{w.Tickets, x}, tappedRequests{w.Requests, x}
+	return &out
+}
+
+type tappedStore struct {
+	workflow.Store
+	tap *tap
+}
+
+func (s tappedStore) Create(ctx context.Context, c *correlation.Correlation, body []byte) error {
+	return s.tap.through("store create", func() error { return s.Store.Create(ctx, c, body) })
+}
+
+func (s tappedStore) Load(ctx context.Context, key correlation.Key) (c *correlation.Correlation, err error) {
+	err = s.tap.through("load", func() (err error) { c, err = s.Store.Load(ctx, key); return err })
+	return c, err
+}
+
+func (s tappedStore) Callout(ctx context.Context, key correlation.Key) (body []byte, err error) {
+	err = s.tap.through("callout", func() (err error) { body, err = s.Store.Callout(ctx, key); return err })
+	return body, err
+}
+
+func (s tappedStore) Save(ctx context.Context, c *correlation.Correlation) error {
+	return s.tap.through("save", func() error { return s.Store.Save(ctx, c) })
+}
+
+func (s tappedStore) Index(ctx context.Context, c *correlation.Correlation) error {
+	op := "index"
+	if c.Settled() {
+		op = "index ended"
+	}
+	return s.tap.through(op, func() error { return s.Store.Index(ctx, c) })
+}
+
+func (s tappedStore) Unlist(ctx context.Context, key correlation.Key) error {
+	return s.tap.through("unlist", func() error { return s.Store.Unlist(ctx, key) })
+}
+
+func (s tappedStore) Postpone(ctx context.Context, key correlation.Key, due time.Time) error {
+	return s.tap.through("postpone", func() error { return s.Store.Postpone(ctx, key, due) })
+}
+
+func (s tappedStore) Due(ctx context.Context, at time.Time, cursor string, limit int) (page []correlation.Summary, next string, err error) {
+	err = s.tap.through("due", func() (err error) { page, next, err = s.Store.Due(ctx, at, cursor, limit); return err })
+	return page, next, err
+}
+
+type tappedQueue struct {
+	workflow.Queue
+	tap *tap
+}
+
+func (q tappedQueue) Put(ctx context.Context, text string, delay time.Duration) error {
+	return q.tap.through("put", func() error { return q.Queue.Put(ctx, text, delay) })
+}
+
+type tappedTickets struct {
+	workflow.Tickets
+	tap *tap
+}
+
+func (t tappedTickets) Find(ctx context.Context, table, id string) (found []ticket.Record, err error) {
+	err = t.tap.through("find ticket", func() (err error) { found, err = t.Tickets.Find(ctx, table, id); return err })
+	return found, err
+}
+
+func (t tappedTickets) Create(ctx context.Context, d ticket.Draft, id string) (rec ticket.Record, err error) {
+	err = t.tap.through("create ticket", func() (err error) { rec, err = t.Tickets.Create(ctx, d, id); return err })
+	return rec, err
+}
+
+func (t tappedTickets) Read(ctx context.Context, table, sysID string) (rec ticket.Record, err error) {
+	err = t.tap.through("read ticket", func() (err error) { rec, err = t.Tickets.Read(ctx, table, sysID); return err })
+	return rec, err
+}
+
+func (t tappedTickets) Note(ctx context.Context, table, sysID, text string) error {
+	return t.tap.through("note", func() error { return t.Tickets.Note(ctx, table, sysID, text) })
+}
+
+func (t tappedTickets) FindUser(ctx context.Context, principalName, email string) (sysID string, found bool, err error) {
+	err = t.tap.through("find user", func() (err error) { sysID, found, err = t.Tickets.FindUser(ctx, principalName, email); return err })
+	return sysID, found, err
+}
+
+type tappedRequests struct {
+	workflow.Requests
+	tap *tap
+}
+
+func (r tappedRequests) Answer(ctx context.Context, key correlation.Key, stage string, d workflow.Decision, detail string) error {
+	return r.tap.through("answer", func() error { return r.Requests.Answer(ctx, key, stage, d, detail) })
+}
+
+func (r tappedRequests) Read(ctx context.Context, key correlation.Key) (st workflow.RequestStatus, err error) {
+	err = r.tap.through("ask", func() (err error) { st, err = r.Requests.Read(ctx, key); return err })
+	return st, err
+}

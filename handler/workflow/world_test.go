@@ -1,0 +1,466 @@
+package workflow_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
+	now "ticketbridge/handler/servicenow"
+	"ticketbridge/handler/simulator/entra"
+	"ticketbridge/handler/simulator/misbehave"
+	"ticketbridge/handler/simulator/servicenow"
+	"ticketbridge/handler/storage"
+	"ticketbridge/handler/ticket"
+	"ticketbridge/handler/workflow"
+)
+
+// A world is everything around a workflow, in one synctest bubble: Entra with Graph, a ServiceNow instance, the storage's twin, and a Functions host that
+// delivers the queue's messages and fires the sweep each minute of the bubble's time.
+type world struct {
+	*testing.T
+	ctx      context.Context
+	entra    *entra.Directory
+	sample   entra.Sample
+	graph    *graph
+	identity entra.Identity
+	now      *servicenow.Instance
+	store    *storage.Store
+	queue    *storage.Queue
+	tap      *tap
+	log      *locked
+
+	first *workflow.Workflow   // the one that callouts and notifications reach
+	all   []*workflow.Workflow // those that messages reach, in turn
+
+	mu       sync.Mutex
+	swept    time.Time // when the sweep last ran
+	poisoned []string
+	silent   bool // the sweep does not run
+}
+
+// A setup changes what a world is made of, before it is.
+type setup struct {
+	entra     entra.Config
+	extension entra.Extension
+	now       servicenow.Config
+	policy    workflow.Policy
+	noRole    bool // the function's identity has no role in Graph
+}
+
+const robinID, kimID = "11111111111111111111111111111111", "22222222222222222222222222222222"
+
+// inWorld runs the test in a world of its own.
+func inWorld(t *testing.T, change func(*setup), test func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := setup{
+			extension: entra.Extension{URL: "http://function/api/callout", Retries: 1},
+			now: servicenow.Config{
+				TutorialColumns: true,
+				Users: []servicenow.User{
+					{UserName: "bridge", Password: "secret"},
+					{SysID: robinID, UserName: "robin.marsh@example.com", Name: "Robin Marsh", Email: "robin.marsh@example.com"},
+					{SysID: kimID, UserName: "kim.stone@example.com", Name: "Kim Stone", Email: "kim.stone@example.com"},
+				},
+				Notifications: []servicenow.Notification{{URL: "http://function/api/ticket-closed"}},
+			},
+		}
+		if change != nil {
+			change(&s)
+		}
+		test(build(t, s))
+	})
+}
+
+func build(t *testing.T, s setup) *world {
+	t.Helper()
+	w := &world{T: t, tap: &tap{}, log: &locked{}, swept: time.Now()}
+	w.ctx = zerolog.New(w.log).WithContext(t.Context())
+	function := &http.Client{Transport: misbehave.Transport(w)}
+
+	s.entra.Transport = function.Transport
+	w.entra = entra.New(s.entra)
+	t.Cleanup(w.entra.Close)
+	w.entra.SetBaseURL("http://entra")
+	w.sample = w.entra.AddSample(s.extension)
+	w.identity = w.entra.AddIdentity(entra.Identity{Name: "ticketbridge"})
+	if !s.noRole {
+		w.entra.AssignManager(w.identity.ObjectID, w.sample.Finance)
+		w.entra.AssignManager(w.identity.ObjectID, w.sample.Engineering)
+	}
+	w.graph = &graph{
+		http: &http.Client{Transport: misbehave.Transport(w.entra)}, url: w.entra.GraphURL(),
+		token: w.entra.IssueToken(entra.Token{Audience: "https://graph.microsoft.com", ObjectID: w.identity.ObjectID, Lifetime: 1000 * time.Hour}),
+	}
+
+	for i := range s.now.Notifications {
+		s.now.Notifications[i].Client = function
+	}
+	var err error
+	if w.now, err = servicenow.New(s.now); err != nil {
+		t.Fatal(err)
+	}
+	tickets, err := now.New(now.Config{URL: "https://now.example", Auth: now.AuthBasic, Username: "bridge", Password: "secret", HTTPClient: w.now.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.store, w.queue, err = storage.NewEmbedded(storage.DefaultPrefix); err != nil {
+		t.Fatal(err)
+	}
+	plain := &workflow.Workflow{Store: w.store, Queue: w.queue, Tickets: tickets, Requests: w.graph, Rules: ticket.BuiltIn(), Policy: s.policy}
+	w.first = w.tap.on(plain)
+	w.all = []*workflow.Workflow{w.first}
+	return w
+}
+
+// another adds a second instance of the function on the same storage.
+func (w *world) another() {
+	second := *w.first
+	w.all = append(w.all, &second)
+}
+
+// locked is a buffer for several writers.
+type locked struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+var invocations atomic.Int64
+
+func (w *world) invocation() context.Context {
+	return workflow.WithInvocation(w.ctx, fmt.Sprintf("invocation-%d", invocations.Add(1)))
+}
+
+// ServeHTTP is the function's two endpoints, as far as these tests need them.
+func (w *world) ServeHTTP(res http.ResponseWriter, req *http.Request) {
+	defer func() {
+		if p := recover(); p == (killed{}) {
+			panic(http.ErrAbortHandler) // the connection of a process that dies is cut
+		} else if p != nil {
+			panic(p)
+		}
+	}()
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if strings.HasSuffix(req.URL.Path, "/callout") {
+		_, err = w.first.Accept(w.invocation(), body)
+	} else {
+		err = w.first.TicketClosed(w.invocation(), closed(w, body))
+	}
+	if err != nil {
+		res.WriteHeader(fault.Status(err))
+		return
+	}
+	res.WriteHeader(http.StatusAccepted)
+}
+
+func closed(t testing.TB, body []byte) workflow.Closed {
+	t.Helper()
+	var n map[string]string
+	if err := json.Unmarshal(body, &n); err != nil {
+		t.Errorf("the notification %s: %v", body, err)
+	}
+	return workflow.Closed{
+		CorrelationID: n["correlation_id"], Table: n["table"], SysID: n["sys_id"],
+		RequestID: n["AccessPackageAssignmentRequestId"], StageInstanceID: n["StageInstanceId"],
+	}
+}
+
+// deliver gives a message to a workflow as a Functions host does, and says whether it is done with.
+func (w *world) deliver(wf *workflow.Workflow, wire string) (done, dead bool) {
+	defer func() {
+		if p := recover(); p == (killed{}) {
+			dead = true
+		} else if p != nil {
+			panic(p)
+		}
+	}()
+	text, err := base64.StdEncoding.DecodeString(wire)
+	if err != nil {
+		w.Errorf("a message that the host would not deliver: %v", err)
+		return true, false
+	}
+	m, err := workflow.ReadMessage(text)
+	if err != nil {
+		w.Errorf("a message that cannot be read: %v", err)
+		return true, false
+	}
+	return wf.Advance(w.invocation(), m) == nil, false
+}
+
+// poll receives up to sixteen messages, works on them at the same time, and returns how many there were. One that failed comes back at once, five times;
+// one whose process died comes back after ten minutes.
+func (w *world) poll() int {
+	messages, err := w.queue.Queues().Get(w.ctx, w.queue.Name(), 16, 10*time.Minute)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		w.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i, m := range messages {
+		wf := w.all[i%len(w.all)]
+		all.Go(func() {
+			done, dead := w.deliver(wf, m.Text)
+			switch {
+			case dead:
+				return
+			case !done && m.DequeueCount < 5:
+				_, err := w.queue.Queues().Extend(w.ctx, w.queue.Name(), m.ID, m.PopReceipt, 0)
+				if err != nil {
+					w.Error(err)
+				}
+				return
+			case !done:
+				w.mu.Lock()
+				w.poisoned = append(w.poisoned, m.Text)
+				w.mu.Unlock()
+			}
+			if err := w.queue.Queues().Delete(w.ctx, w.queue.Name(), m.ID, m.PopReceipt); err != nil {
+				w.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	return len(messages)
+}
+
+// sweep fires the timer. A sweep that dies or fails is followed by another a minute later.
+func (w *world) sweep() {
+	defer func() {
+		if p := recover(); p != nil && p != (killed{}) {
+			panic(p)
+		}
+	}()
+	w.swept = time.Now()
+	_, _ = w.first.Sweep(w.invocation())
+}
+
+// run plays the Functions host until done says so, for the given time at most, and says whether it did.
+func (w *world) run(limit time.Duration, done func() bool) bool {
+	w.Helper()
+	idle := time.Second
+	for end := time.Now().Add(limit); ; {
+		synctest.Wait()
+		if done() {
+			return true
+		}
+		if !time.Now().Before(end) {
+			return false
+		}
+		if !w.silent && time.Since(w.swept) >= time.Minute {
+			w.sweep()
+		}
+		if w.poll() > 0 {
+			idle = time.Second
+			continue
+		}
+		time.Sleep(idle)
+		idle = min(2*idle, 15*time.Second)
+	}
+}
+
+// pass lets the time pass, and the host work.
+func (w *world) pass(d time.Duration) {
+	w.Helper()
+	w.run(d, func() bool { return false })
+}
+
+// until plays until the correlation is in one of the states.
+func (w *world) until(key correlation.Key, states ...correlation.State) *correlation.Correlation {
+	w.Helper()
+	var c *correlation.Correlation
+	if !w.run(30*24*time.Hour, func() bool {
+		c = w.load(key)
+		return c != nil && slices.Contains(states, c.State) && (!c.State.Ended() || c.Settled())
+	}) {
+		if c == nil {
+			w.Fatal("there is no correlation")
+		}
+		w.Fatalf("it is %s, not %s\n%s", c.State, states, w.timeline(key))
+	}
+	return c
+}
+
+func (w *world) load(key correlation.Key) *correlation.Correlation {
+	w.Helper()
+	c, err := w.store.Load(context.Background(), key)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		w.Fatal(err)
+	}
+	return c
+}
+
+// submit asks for a package, and returns the key of its last callout, as soon as that is over.
+func (w *world) submit(r entra.NewRequest) correlation.Key {
+	w.Helper()
+	if r.Target == "" {
+		r.Target = w.sample.Robin.ObjectID
+	}
+	id, err := w.entra.Submit(r)
+	if err != nil {
+		w.Fatal(err)
+	}
+	synctest.Wait()
+	return w.last(id)
+}
+
+// last is the key of a request's last callout.
+func (w *world) last(id string) correlation.Key {
+	w.Helper()
+	r, ok := w.entra.Request(id)
+	if !ok || len(r.Callouts) == 0 {
+		w.Fatalf("no callout of request %s", id)
+	}
+	key, err := correlation.NewKey(r.ID, r.Callouts[len(r.Callouts)-1].ID)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return key
+}
+
+// opened submits a request for the ledger, which waits once approved, and plays until its ticket is open.
+func (w *world) opened() correlation.Key {
+	w.Helper()
+	key := w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
+	w.until(key, correlation.Open)
+	return key
+}
+
+// ticket returns the one ticket of a correlation, as ServiceNow has it.
+func (w *world) ticket(key correlation.Key) servicenow.Ticket {
+	w.Helper()
+	list := w.now.ByCorrelation(key.String())
+	if len(list) != 1 {
+		w.Fatalf("%d tickets with the correlation_id %s", len(list), key)
+	}
+	return list[0]
+}
+
+// close closes the ticket.
+func (w *world) close(key correlation.Key, how servicenow.Closing) {
+	w.Helper()
+	if err := w.now.Close(w.ticket(key).SysID, how); err != nil {
+		w.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// granted counts the resumes of a stage instance that Graph accepted and that let the request go on; told those that it accepted at all.
+func (w *world) granted(key correlation.Key) (granted, told int) {
+	for _, r := range w.entra.Resumes(key.Request) {
+		if !r.Accepted || !strings.EqualFold(r.StageInstance, key.Stage) {
+			continue
+		}
+		told++
+		if r.Grants() {
+			granted++
+		}
+	}
+	return granted, told
+}
+
+// check holds what always holds against the stand-ins' own records: one ticket, one accepted answer at most, no grant but in the state resumed, a
+// timeline without gaps, and the right lists.
+func (w *world) check(key correlation.Key) {
+	w.Helper()
+	c := w.load(key)
+	if c == nil {
+		w.Fatal("there is no correlation")
+	}
+	if n := w.now.Creations()[key.String()]; n > 1 {
+		w.Errorf("%d tickets", n)
+	}
+	granted, told := w.granted(key)
+	if told > 1 || granted > 0 && c.State != correlation.Resumed && c.State != correlation.Resuming || c.State == correlation.Resumed && granted != 1 || c.State == correlation.Denied && told-granted != 1 {
+		w.Errorf("it is %s, and Graph accepted %d answers, %d of them grants", c.State, told, granted)
+	}
+	events, err := w.store.Timeline(context.Background(), key)
+	if err != nil {
+		w.Fatal(err)
+	}
+	state := correlation.State("")
+	for i, e := range events {
+		if e.Seq != i+1 || e.From != state && i > 0 || e.Kind == correlation.EventMove && i > 0 && !e.From.MayBecome(e.To) {
+			w.Errorf("event %d: %+v", i+1, e)
+		}
+		state = e.To
+	}
+	if len(events) != c.Events || state != c.State {
+		w.Errorf("%d events ending in %s; the correlation says %d and %s", len(events), state, c.Events, c.State)
+	}
+	if w.Failed() {
+		w.Logf("timeline:\n%s", w.timeline(key))
+	}
+}
+
+// lists says in which lists a correlation stands.
+func (w *world) lists(key correlation.Key) (open, ended bool) {
+	w.Helper()
+	in := func(page []correlation.Summary, _ string, err error) bool {
+		if err != nil {
+			w.Fatal(err)
+		}
+		return slices.ContainsFunc(page, func(s correlation.Summary) bool { return s.Key == key })
+	}
+	return in(w.store.Open(context.Background(), "", 1000)), in(w.store.Ended(context.Background(), w.load(key).Since, "", 1000))
+}
+
+func (w *world) timeline(key correlation.Key) string {
+	events, err := w.store.Timeline(context.Background(), key)
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for _, e := range events {
+		fmt.Fprintf(&b, "%3d %s %-8s %s→%s: %s\n", e.Seq, e.At.Format("02 15:04:05"), e.Kind, e.From, e.To, e.Text)
+	}
+	return b.String()
+}
+
+// says expects a word on the timeline.
+func (w *world) says(key correlation.Key, text string) {
+	w.Helper()
+	if !strings.Contains(w.timeline(key), text) {
+		w.Errorf("the timeline does not say %q:\n%s", text, w.timeline(key))
+	}
+}
+
+// notes returns the ticket's work notes.
+func (w *world) notes(key correlation.Key) []string {
+	w.Helper()
+	var out []string
+	for _, n := range w.ticket(key).Notes {
+		if n.Element == "work_notes" {
+			out = append(out, n.Text)
+		}
+	}
+	return out
+}
