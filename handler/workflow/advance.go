@@ -435,6 +435,11 @@ func (s *step) decide(ctx context.Context) (bool, error) {
 	}
 	c.Lease(s.owner, now.Add(s.answerLease()))
 	s.fresh = true
+	// The list still says when an open ticket is to be looked at. Should this process die now, the sweep is to come when the lease has ended: the host
+	// brings the message back only after ten minutes.
+	if err := s.Store.Postpone(ctx, c.Key, s.due(now)); err != nil {
+		return false, fmt.Errorf("say when the intent is stuck: %w", err)
+	}
 	return true, s.save(ctx)
 }
 
