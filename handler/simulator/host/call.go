@@ -301,6 +301,7 @@ func (h *Host) forward(ctx context.Context, _ *function, in *incoming, id string
 	if err != nil {
 		return nil, err
 	}
-	a.body = bytes.NewReader(whole)
+	a.body, a.framing = bytes.NewReader(whole), framing{length: int64(len(whole))}
+	a.fields = a.fields.without("Transfer-Encoding")
 	return &answer{a.response, func() {}}, nil
 }

@@ -86,13 +86,13 @@ func (c *caller) busy(b bool) bool {
 }
 
 // call answers one call. It returns nil when no other one may follow on the connection; else there comes an error when the caller hangs up.
-func (c *caller) call(req *request) (gone chan error) {
+func (c *caller) call(req *request) <-chan error {
 	ctx, cancel := context.WithCancel(c.h.alive)
 	defer cancel()
 	c.expects, c.answered = strings.EqualFold(req.fields.get("Expect"), "100-continue"), false
 
 	// When all of the body has been read, the next thing to read is that the caller hangs up: then nobody waits for the answer.
-	gone = make(chan error, 1)
+	gone := make(chan error, 1)
 	watch := func() {
 		go func() {
 			_, err := c.r.Peek(1)
