@@ -284,30 +284,30 @@ func join(a, b string) string {
 	return a + ": " + b
 }
 
-// clean makes a message fit to be logged: short, on one line, without secrets and e-mail addresses, and without what may be quoted from what was sent: a
-// quoted text that stands there, and its words, except plain ones in lower case from among several.
+// clean makes a message fit to be logged: short, on one line, without secrets and e-mail addresses, without the words that were sent (except plain ones in
+// lower case from among several), and without what it quotes, unless that is the table or one of its columns.
 func (a *answer) clean(message string) string {
-	sent := append(slices.Collect(maps.Values(a.call.body)), a.about)
-	all := strings.ToLower(strings.Join(sent, "\n"))
-	words := map[string]bool{}
-	for _, text := range sent {
+	sent := map[string]bool{}
+	for _, text := range append(slices.Collect(maps.Values(a.call.body)), a.about) {
 		tokens := strings.Fields(text)
 		for _, token := range tokens {
 			if len(tokens) == 1 || !plain.MatchString(token) {
 				for _, w := range word.FindAllString(strings.ToLower(token), -1) {
-					words[w] = true
+					sent[w] = true
 				}
 			}
 		}
 	}
+	columns := strings.Split(a.query.Get("sysparm_fields"), ",")
 	message = quoted.ReplaceAllStringFunc(message, func(q string) string {
-		if strings.Contains(all, strings.ToLower(q[1:len(q)-1])) {
-			return "…"
+		name := q[1 : len(q)-1]
+		if _, ours := a.call.body[name]; ours || name == a.table || slices.Contains(columns, name) {
+			return q
 		}
-		return q
+		return "…"
 	})
 	message = word.ReplaceAllStringFunc(message, func(w string) string {
-		if words[strings.ToLower(w)] {
+		if sent[strings.ToLower(w)] {
 			return "…"
 		}
 		return w
@@ -338,7 +338,7 @@ func after(status int, h http.Header) time.Duration {
 		return 0
 	}
 	reset := strings.TrimSpace(h.Get("X-RateLimit-Reset"))
-	if at, err := strconv.ParseInt(reset, 10, 64); err == nil && at >= 1_000_000_000 {
+	if at, err := strconv.ParseInt(reset, 10, 64); err == nil && at >= 100_000_000 {
 		return atMost(time.Until(time.Unix(at, 0)))
 	}
 	d, _ := seconds(reset) // from now, as other systems send it

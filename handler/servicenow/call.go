@@ -130,7 +130,7 @@ func (c *Client) send(ctx context.Context, k call, address, contentType string, 
 	if ctx.Err() != nil {
 		return nil, c.noAnswer(ctx, k, ctx.Err(), true)
 	}
-	res, err := c.http.Do(req)
+	res, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return nil, c.noAnswer(ctx, k, err, looking.Load() && !connected.Load())
 	}
@@ -153,9 +153,6 @@ func (c *Client) noAnswer(ctx context.Context, k call, err error, nothingSent bo
 	e := &fault.Error{Op: k.op, Reason: k.uncertain()}
 	if nothingSent {
 		e.Reason, e.Advice = fault.Unreachable, "Check SERVICENOW_URL, the network of the function, and HTTPS_PROXY if there is a proxy."
-	}
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err // its text has the address with the query, which may name people
 	}
 	switch late := errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded); {
 	case late && nothingSent:

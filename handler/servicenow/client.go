@@ -3,12 +3,12 @@
 package servicenow
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,14 +20,14 @@ import (
 
 // A Client is one instance, as one user. It is safe for concurrent use.
 type Client struct {
-	base    *url.URL // without a slash at its end
-	auth    authenticator
-	http    *http.Client
-	timeout time.Duration
-	agent   string
-	columns func(table string) []string
-	slots   chan struct{} // one for each call that may be under way
-	hide    redactor
+	base      *url.URL // without a slash at its end
+	auth      authenticator
+	transport http.RoundTripper
+	timeout   time.Duration
+	agent     string
+	columns   func(table string) []string
+	slots     chan struct{} // one for each call that may be under way
+	hide      redactor
 }
 
 // findLimit is how many records Find asks for: one is normal, a second one is worth a word, and more say that the condition was ignored.
@@ -120,7 +120,10 @@ func (c *Client) Create(ctx context.Context, d ticket.Draft, correlationID strin
 	}
 	rec := c.record(d.Table, row)
 	if kept, ok := row["correlation_id"]; !ok || kept != correlationID {
-		name := cmp.Or(rec.Number, rec.SysID)
+		name := rec.SysID
+		if number.MatchString(rec.Number) {
+			name = rec.Number
+		}
 		detail := fmt.Sprintf("%s was created, and its correlation_id reads back as %d characters other than the %d sent", name, len(kept), len(correlationID))
 		switch {
 		case !ok:
@@ -131,13 +134,16 @@ func (c *Client) Create(ctx context.Context, d ticket.Draft, correlationID strin
 			detail = fmt.Sprintf("%s was created, and its correlation_id was cut to %d of %d characters", name, len(kept), len(correlationID))
 		}
 		return ticket.Record{}, &fault.Error{
-			Op: k.op, Reason: fault.Misconfigured, Field: "correlation_id", Detail: c.hide.clean(detail), Status: a.status,
+			Op: k.op, Reason: fault.Misconfigured, Field: "correlation_id", Detail: detail, Status: a.status,
 			Advice: "Make correlation_id of " + d.Table + " a column of 100 characters that the integration user may write and read. " +
 				"Then cancel this ticket, or set its correlation_id to " + correlationID + "; then retry.",
 		}
 	}
 	return rec, nil
 }
+
+// number is what can be the number of a ticket.
+var number = regexp.MustCompile(`^[A-Za-z]{1,10}[0-9]{1,20}$`)
 
 // Read returns the record as it is now. It is fault.NotFound when ServiceNow itself says that there is none: it was deleted, or may not be seen.
 func (c *Client) Read(ctx context.Context, table, sysID string) (ticket.Record, error) {

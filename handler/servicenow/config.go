@@ -42,7 +42,8 @@ type Config struct {
 	Concurrency int           // how many calls may be under way at once; default 16
 	UserAgent   string        // default "ticketbridge"
 
-	// HTTPClient sends the calls; nil for one of our own, whose proxy is that of the environment. Its cookie jar and its redirects are not used.
+	// HTTPClient's transport sends the calls; nil for one of our own, whose proxy is that of the environment. Nothing else of it is used: with a session cookie
+	// an overloaded instance answers 202 and drops the call, and a redirect would repeat a create elsewhere, or send it as a GET.
 	HTTPClient *http.Client
 
 	// Columns returns the columns to read of a table besides those that every ticket needs; nil for those of the built-in rules.
@@ -72,14 +73,9 @@ func New(cfg Config) (*Client, error) {
 		n = 16
 	}
 	c.slots = make(chan struct{}, n)
-	client := http.Client{Transport: transport(n)}
-	if cfg.HTTPClient != nil {
-		client = *cfg.HTTPClient
+	if c.transport = transport(n); cfg.HTTPClient != nil {
+		c.transport = cmp.Or(cfg.HTTPClient.Transport, http.DefaultTransport)
 	}
-	// With a session cookie an overloaded instance answers 202 and drops the call; a redirect would repeat a create elsewhere, or send it as a GET.
-	client.Jar = nil
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	c.http = &client
 	c.hide.add(cfg.ClientSecret, cfg.Password, cfg.APIKey)
 	if c.auth, err = c.authenticator(cfg); err != nil {
 		return nil, err
@@ -122,7 +118,7 @@ func setting(field, detail string) error {
 }
 
 // transport is net/http's, with the proxy of the environment, HTTP/1.1 and 2, and limits.
-func transport(concurrency int) *http.Transport {
+func transport(concurrency int) http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,

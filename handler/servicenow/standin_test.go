@@ -36,7 +36,7 @@ type site struct {
 	t *testing.T
 }
 
-// instance makes a stand-in with the integration user "bridge", who may log in in each way.
+// instanceOf makes a stand-in with the integration user "bridge", who may log in in each way.
 func instanceOf(t *testing.T, change func(*standin.Config)) *standin.Instance {
 	t.Helper()
 	cfg := standin.Config{
@@ -65,13 +65,15 @@ func open(t *testing.T, change func(*standin.Config)) *site {
 	return &site{instance, client(t, Config{HTTPClient: instance.Client()}), t}
 }
 
+var rules = ticket.BuiltIn()
+
 // client makes a client that logs in with a password, unless the configuration says otherwise.
 func client(t *testing.T, cfg Config) *Client {
 	t.Helper()
 	if cfg.URL == "" {
 		cfg.URL = "https://instance.example"
 	}
-	if cfg.Auth == "" {
+	if cfg.Columns = rules.Columns; cfg.Auth == "" {
 		cfg.Auth, cfg.Username, cfg.Password = AuthBasic, "bridge", password
 	}
 	c, err := New(cfg)
