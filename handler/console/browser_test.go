@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -18,6 +19,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"ticketbridge/handler/console"
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
 )
 
 var shots = flag.String("shots", "", "a folder to write screenshots to")
@@ -46,7 +49,7 @@ func browser(t *testing.T) context.Context {
 	t.Cleanup(stop)
 	ctx, cancel := chromedp.NewContext(alloc)
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -69,6 +72,7 @@ const look = `(() => {
   const light = ([r, g, b]) => { const f = v => { v /= 255; return v <= .04045 ? v/12.92 : ((v+.055)/1.055)**2.4 }; return .2126*f(r) + .7152*f(g) + .0722*f(b) };
   const ground = e => { const over = []; for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] > 0) { over.push(c); if (c[3] === 1) break } }
     let out = [255, 255, 255]; for (const c of over.reverse()) out = out.map((v, i) => v*(1-c[3]) + c[i]*c[3]); return out };
+  document.querySelectorAll('details').forEach(d => d.open = true);
   const unreadable = [];
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let n; n = walk.nextNode();) {
@@ -89,26 +93,34 @@ const look = `(() => {
 
 func TestEachPageCanBeReadInABrowser(t *testing.T) {
 	ctx := browser(t)
-	s := aMorning(t, time.Now())
-	h, err := console.New(console.Config{Store: s, Auth: console.AuthNone})
-	if err != nil {
-		t.Fatal(err)
+	serve := func(h http.Handler) string {
+		srv := httptest.NewServer(h)
+		t.Cleanup(srv.Close)
+		return srv.URL + console.BasePath
 	}
-	srv := httptest.NewServer(h)
-	defer srv.Close()
-	at := func(n int) string { return "/requests/" + key(n).Request + "/" + key(n).Stage }
+	morning := serve(open(t, aMorning(t, time.Now())))
+	stages := aMorning(t, time.Now())
+	stages.all[1].Key.Request = stages.all[0].Key.Request
 	pages := []struct {
-		name, path string
-		want       []string
+		name, url string
+		want      []string
 	}{
-		{"list", "", []string{"Needs you", "Oldest", "13 d", "Payroll clerk", "for Noor Example", "closed_duplicate", "What to do: Look at the ticket", "REQ0010012", "Tried 3 times, and will be again: the other side is not there for now", "Ended today", "Graph took the answer: deny"}},
-		{"search", "?q=payroll+REQ0010014&state=open", []string{"Payroll clerk", "Clear"}},
-		{"nothing", "?q=zzz", []string{"Nothing that waits matches."}},
-		{"held", at(30), []string{"Treasury payments", "Held", "What to do:", "REQ0010020", "Unclear", "The callout came again", "Launch and wait", key(30).Request, "The callout as it came", "For what do you need it?", "no answer", "Morgan Example"}},
-		{"trying", at(2), []string{"Opening ticket", "Tried 3 times", "hibernating"}},
-		{"ending", at(50), []string{"Resumed", "Graph took the answer: resume", "About to tell Graph"}},
-		{"ended", "/ended", []string{"Ended today", "Resumed", "Denied", "Expired", "Withdrawn", "Done"}},
-		{"missing", "/nothing", []string{"There is no such page"}},
+		{"list", morning, []string{"Needs you", "Oldest", "13 d", "Payroll clerk", "for Noor Example", "closed_duplicate", "What to do: Look at the ticket", "REQ0010012", "Ended today", "Graph took the answer: deny"}},
+		{"search", morning + "?q=payroll+REQ0010014&state=open", []string{"Payroll clerk", "Clear"}},
+		{"nothing", morning + "?q=zzz", []string{"Nothing that waits matches."}},
+		{"held", morning + at(30), []string{"Treasury payments", "Held", "What to do:", "REQ0010020", "Unclear", "Launch and wait", key(30).Request, "The callout as it came", "For what do you need it?", `"TextString"`}},
+		{"trying", morning + at(2), []string{"Opening ticket", "Tried 3 times", "hibernating"}},
+		{"ending", morning + at(50), []string{"Resumed", "Graph took the answer: resume", "About to tell Graph"}},
+		{"ended", morning + "/ended", []string{"Ended today", "Resumed", "Denied", "Expired", "Withdrawn", "Done"}},
+		{"no-day", morning + "/ended?day=2026-01-01", []string{"Nothing ended on this day."}},
+		{"missing", morning + "/nothing", []string{"There is no such page"}},
+		{"empty", serve(open(t, &store{})), []string{"Nothing is waiting.", "Nothing has ended yet today."}},
+		{"pages", serve(open(t, many(101, func(int, *correlation.Correlation) {}))), []string{"1 to 100 of 101", "More"}},
+		{"stages", serve(open(t, stages)) + "/requests/" + stages.all[0].Key.Request, []string{"Its stages 2"}},
+		{"hostile-list", serve(open(t, anAttack())), []string{"<script>alert(1)</script>"}},
+		{"hostile", serve(open(t, anAttack())) + at(2), []string{"<script>alert(1)</script>"}},
+		{"down", serve(open(t, &store{down: map[string]error{"Open": &fault.Error{Reason: fault.Unreachable, Advice: "See whether the storage account is there."}}})), []string{"The storage cannot be read", "What to do:"}},
+		{"sign-in", serve(made(t, console.Config{Store: &store{}, Auth: console.AuthEasyAuth, WebsiteAuthEnabled: "True"})), []string{"Please sign in"}},
 	}
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{1280, 375} {
@@ -122,7 +134,7 @@ func TestEachPageCanBeReadInABrowser(t *testing.T) {
 			}
 			for _, p := range pages {
 				name := fmt.Sprintf("%s-%s-%d", p.name, scheme, width)
-				if err := chromedp.Do(ctx, chromedp.Navigate(srv.URL+console.BasePath+p.path)); err != nil {
+				if err := chromedp.Do(ctx, chromedp.Navigate(p.url)); err != nil {
 					t.Fatal(name, err)
 				}
 				got, err := chromedp.Run(ctx, chromedp.Evaluate[page](look))
@@ -153,7 +165,7 @@ func TestEachPageCanBeReadInABrowser(t *testing.T) {
 		}
 	}
 	// The keyboard reaches what the page offers, first of all its content.
-	if err := chromedp.Do(ctx, chromedp.Navigate(srv.URL+console.BasePath), chromedp.KeyEvent("\t")); err != nil {
+	if err := chromedp.Do(ctx, chromedp.Navigate(morning), chromedp.KeyEvent("\t")); err != nil {
 		t.Fatal(err)
 	}
 	if first, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.activeElement.textContent`)); err != nil || first != "Skip to the content" {

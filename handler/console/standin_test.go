@@ -17,23 +17,23 @@ import (
 
 var _ console.Reader = (*storage.Store)(nil)
 
-// store is a Reader of what a test puts into it.
+// store is a Reader of what a test puts into it. behind is what its list of open ones says although it is not so any more.
 type store struct {
 	all      []*correlation.Correlation
 	events   map[correlation.Key][]correlation.Event
 	callouts map[correlation.Key][]byte
-	err      error
-	reads    int
+	down     map[string]error // by method
+	asked    []string         // methods
+	behind   []correlation.Summary
+}
+
+// ask notes that a method was called, and returns the error that it is to end in.
+func (s *store) ask(method string) error {
+	s.asked = append(s.asked, method)
+	return s.down[method]
 }
 
 func (s *store) page(take func(*correlation.Correlation) bool, cursor string, limit int) ([]correlation.Summary, string, error) {
-	s.reads++
-	if s.err != nil {
-		return nil, "", s.err
-	}
-	if cursor == "nonsense" {
-		return nil, "", &fault.Error{Op: "read list", Reason: fault.Invalid, Field: "cursor"}
-	}
 	slices.SortFunc(s.all, func(a, b *correlation.Correlation) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
 	var out []correlation.Summary
 	for _, c := range s.all {
@@ -49,16 +49,29 @@ func (s *store) page(take func(*correlation.Correlation) bool, cursor string, li
 }
 
 func (s *store) Open(_ context.Context, cursor string, limit int) ([]correlation.Summary, string, error) {
-	return s.page(func(c *correlation.Correlation) bool { return !c.State.Ended() }, cursor, limit)
+	if err := s.ask("Open"); err != nil {
+		return nil, "", err
+	}
+	out, next, err := s.page(func(c *correlation.Correlation) bool { return !c.Settled() }, cursor, limit)
+	if cursor == "" {
+		out = append(slices.Clone(s.behind), out...)
+	}
+	return out, next, err
 }
 
 func (s *store) Ended(_ context.Context, day time.Time, cursor string, limit int) ([]correlation.Summary, string, error) {
+	if err := s.ask("Ended"); err != nil {
+		return nil, "", err
+	}
 	return s.page(func(c *correlation.Correlation) bool {
-		return c.State.Ended() && c.Since.UTC().Format(time.DateOnly) == day.Format(time.DateOnly)
+		return c.Settled() && c.Since.UTC().Format(time.DateOnly) == day.Format(time.DateOnly)
 	}, cursor, limit)
 }
 
 func (s *store) Stages(_ context.Context, requestID string) (out []*correlation.Correlation, err error) {
+	if err := s.ask("Stages"); err != nil {
+		return nil, err
+	}
 	id, ok := correlation.GUID(requestID)
 	if !ok {
 		return nil, &fault.Error{Op: "read request", Reason: fault.Invalid, Field: "requestId"}
@@ -68,14 +81,17 @@ func (s *store) Stages(_ context.Context, requestID string) (out []*correlation.
 			out = append(out, c)
 		}
 	}
-	return out, s.err
+	return out, nil
 }
 
 func (s *store) Timeline(_ context.Context, key correlation.Key) ([]correlation.Event, error) {
-	return s.events[key], s.err
+	return s.events[key], s.ask("Timeline")
 }
 
 func (s *store) Callout(_ context.Context, key correlation.Key) ([]byte, error) {
+	if err := s.ask("Callout"); err != nil {
+		return nil, err
+	}
 	b, ok := s.callouts[key]
 	if !ok {
 		return nil, &fault.Error{Op: "read callout", Reason: fault.NotFound}
@@ -120,6 +136,24 @@ func (s *store) ticket(c *correlation.Correlation, n int, o correlation.Outcome,
 		Entry: "request", Table: "sc_request", SysID: fmt.Sprintf("%032x", n), Number: fmt.Sprintf("REQ%07d", n), State: state, Outcome: o,
 		Link: fmt.Sprintf("https://example.service-now.com/sc_request.do?sys_id=%032x", n),
 	})
+}
+
+// embedded returns what s has in the storage that runs in this process.
+func (s *store) embedded(t testing.TB) *storage.Store {
+	t.Helper()
+	to, _, err := storage.NewEmbedded(storage.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range s.all {
+		if err := to.Create(t.Context(), c, s.callouts[c.Key]); err != nil {
+			t.Fatal(err)
+		}
+		if err := to.Index(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return to
 }
 
 // must is for moves that are legal.
