@@ -142,7 +142,7 @@ func invoke[T any](ctx context.Context, h *Host, f *function, id, reason string,
 	done := make(chan outcome, 1)
 	h.running.Go(func() {
 		var o outcome
-		if o.err = h.super.await(ctx); o.err == nil {
+		if o.err = h.super.await(h.alive); o.err == nil { // recorded: also when the caller has hung up meanwhile
 			o.v, o.err = run(ctx)
 		}
 		done <- o

@@ -211,6 +211,10 @@ var errNotText = errors.New("System.Text.DecoderFallbackException: Unable to tra
 func (h *Host) runQueue(ctx context.Context, f *function, m incomingMessage, reason string) error {
 	id := uuid.NewString()
 	_, err := invoke(ctx, h, f, id, reason, func(ctx context.Context) (*result, error) {
+		if m.ID != "" {
+			h.log(Information, "Function."+f.name, "Trigger Details: MessageId: %s, DequeueCount: %d, InsertedOn: %s",
+				m.ID, m.DequeueCount, m.InsertedOn.UTC().Format("2006-01-02T15:04:05.000-07:00"))
+		}
 		if !utf8.ValidString(m.text) {
 			return nil, errNotText
 		}

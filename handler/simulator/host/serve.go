@@ -114,7 +114,7 @@ func (c *caller) call(req *request) <-chan error {
 		return nil
 	}
 	if body != nil {
-		if body.stopped {
+		if body.wasStopped() {
 			return nil
 		}
 		_ = c.conn.SetReadDeadline(time.Now().Add(5 * time.Second)) // as long as the host's server reads what nobody wanted
@@ -130,16 +130,26 @@ func (c *caller) call(req *request) <-chan error {
 type callerBody struct {
 	r    io.Reader
 	c    *caller
-	once sync.Once
-	over func()
+	over func() // called once, when all of it has been read
 
-	stopped bool
+	mu             sync.Mutex
+	ended, stopped bool
 }
 
 // stop lets a Read that waits for the caller return. The connection is of no use then.
 func (b *callerBody) stop() {
-	b.stopped = true
-	_ = b.c.conn.SetReadDeadline(time.Unix(1, 0))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.ended {
+		b.stopped = true
+		_ = b.c.conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+func (b *callerBody) wasStopped() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.stopped
 }
 
 func (b *callerBody) Read(p []byte) (int, error) {
@@ -148,7 +158,13 @@ func (b *callerBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	if errors.Is(err, io.EOF) {
-		b.once.Do(b.over)
+		b.mu.Lock()
+		first := !b.ended && !b.stopped
+		b.ended = true
+		b.mu.Unlock()
+		if first {
+			b.over()
+		}
 	}
 	return n, err
 }

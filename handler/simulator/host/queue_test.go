@@ -1,0 +1,290 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	"ticketbridge/handler/storage"
+)
+
+// ledger are queues that know how many messages each of them has, hidden ones too, and keep the texts.
+type ledger struct {
+	Queues
+	mu   sync.Mutex
+	left map[string][]string
+	ids  map[string]string // by id: the text
+}
+
+func newLedger(t *testing.T) *ledger {
+	t.Helper()
+	_, q, err := storage.NewEmbedded("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &ledger{Queues: Account(q.Queues()), left: map[string][]string{}, ids: map[string]string{}}
+	if err := l.Create(t.Context(), "advance"); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (l *ledger) Put(ctx context.Context, queue, text string, visibleIn time.Duration) error {
+	err := l.Queues.Put(ctx, queue, text, visibleIn)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.left[queue] = append(l.left[queue], text)
+	}
+	return err
+}
+
+func (l *ledger) Get(ctx context.Context, queue string, most int, invisible time.Duration) ([]Message, error) {
+	got, err := l.Queues.Get(ctx, queue, most, invisible)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range got {
+		l.ids[m.ID] = m.Text
+	}
+	return got, err
+}
+
+func (l *ledger) Delete(ctx context.Context, queue, id, popReceipt string) error {
+	err := l.Queues.Delete(ctx, queue, id, popReceipt)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.left[queue], l.ids[id]); err == nil && i >= 0 {
+		l.left[queue] = slices.Delete(l.left[queue], i, i+1)
+	}
+	return err
+}
+
+func (l *ledger) texts(queue string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.left[queue])
+}
+
+// queueApp is the app of the queue recordings: polled as in development.
+func queueApp(more string) fstest.MapFS {
+	return appOf(map[string]string{
+		"host.json":             hostFile("", `,"extensions":{"queues":{"maxPollingInterval":"00:00:02"}}`+more),
+		"advance/function.json": advanceJSON,
+	})
+}
+
+// queueCase is a case of queue-messages.json and queue-answers.json.
+type queueCase struct {
+	Text       string `json:"sent_text"`
+	Sent       string
+	Ctl        *struct{ Rules []rule }
+	Deliveries json.RawMessage
+	Requests   []struct {
+		T       string
+		Method  string
+		URL     string
+		Headers []string
+		Chunked bool
+		Body    string
+	}
+	Log        []string
+	QueueCount string `json:"queue_count"`
+	Poison     string
+}
+
+// insertedOn is when the recorded message was put.
+func (c queueCase) insertedOn(t *testing.T) time.Time {
+	var sent struct{ InsertedOn time.Time }
+	if err := json.Unmarshal([]byte(c.Sent), &sent); err != nil {
+		t.Fatal(err)
+	}
+	return sent.InsertedOn
+}
+
+// recordedDelivery is one of queue-answers.json.
+type recordedDelivery struct {
+	T       time.Time
+	Dequeue string
+	Next    time.Time
+}
+
+var durationPattern = regexp.MustCompile(`Duration=\d+ms`)
+
+// told are the lines of a log that say what happened to messages and functions, without ids and times.
+func told(log []string, beginnings ...string) []string {
+	var all []string
+	for _, l := range log {
+		if slices.ContainsFunc(beginnings, func(b string) bool { return strings.HasPrefix(l, b) }) {
+			all = append(all, durationPattern.ReplaceAllString(plain(l), "Duration={time}"))
+		}
+	}
+	return all
+}
+
+var queueLines = []string{"Executing ", "Executed ", "Trigger Details", "Message has reached"}
+
+// sameBeginning compares a log with a recorded one, which may have been cut.
+func sameBeginning(t *testing.T, got, want []string) {
+	t.Helper()
+	if len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+		t.Errorf("the log says\n%s\nrecorded\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestQueueMessagesAreDeliveredAsRecorded(t *testing.T) {
+	const file = "queue-messages.json"
+	bubble(t, "2026-11-24T05:02:16Z", func(t *testing.T) {
+		q := newLedger(t)
+		st := begin(t, &script{}, Config{App: queueApp(""), Queues: q})
+		defer st.Stop()
+		for _, e := range ordered(t, file) {
+			var c queueCase
+			if err := json.Unmarshal(e.raw, &c); err != nil {
+				t.Fatal(err)
+			}
+			replayed.Store(file+"/"+e.name, true)
+			log := st.playMessage(q, c)
+			calls := st.script.calls()
+			var want int
+			if err := json.Unmarshal(c.Deliveries, &want); err != nil {
+				t.Fatal(err)
+			}
+			if len(calls) != want || len(c.Requests) > want {
+				t.Fatalf("%s: delivered %d times, recorded %d times", e.name, len(calls), want)
+			}
+			for i, r := range c.Requests {
+				got := calls[i]
+				if got.head.method != r.Method || got.head.target != r.URL || got.head.framing.chunked != r.Chunked {
+					t.Errorf("%s: %s %s", e.name, got.head.method, got.head.target)
+				}
+				if g, w := sorted(headLines(got.head.fields)), sorted(r.Headers); !slices.Equal(g, w) {
+					t.Errorf("%s: the handler got %q, recorded %q", e.name, g, w)
+				}
+				sameJSON(t, e.name, got.body, r.Body)
+			}
+			sameBeginning(t, log, told(c.Log, queueLines...))
+			if n := len(q.texts("advance")); strconv.Itoa(n) != c.QueueCount {
+				t.Errorf("%s: %d messages are left, recorded %s", e.name, n, c.QueueCount)
+			}
+			if got := len(q.texts("advance-poison")); strconv.Itoa(got) != c.Poison {
+				t.Errorf("%s: %d messages are poison, recorded %s", e.name, got, c.Poison)
+			}
+		}
+	})
+}
+
+// playMessage puts the message of a case when it was put, waits until nothing more can come of it, and returns what was logged of it.
+func (st *stage) playMessage(q *ledger, c queueCase) []string {
+	st.t.Helper()
+	var rules []rule
+	if c.Ctl != nil {
+		rules = c.Ctl.Rules
+	}
+	before := len(told(st.lines(), queueLines...))
+	time.Sleep(time.Until(c.insertedOn(st.t)))
+	st.script.play(rules...)
+	if err := q.Put(st.t.Context(), "advance", c.Text, 0); err != nil {
+		st.t.Fatal(err)
+	}
+	time.Sleep(2900 * time.Millisecond) // the next case was 3 s later, or more
+	synctest.Wait()
+	return told(st.lines(), queueLines...)[before:]
+}
+
+func TestAnswersToQueueMessagesAreTakenAsRecorded(t *testing.T) {
+	const file = "queue-answers.json"
+	bubble(t, "2026-11-24T05:03:54Z", func(t *testing.T) {
+		q := newLedger(t)
+		st := begin(t, &script{}, Config{App: queueApp(""), Queues: q})
+		for _, e := range ordered(t, file) {
+			replayed.Store(file+"/"+e.name, true)
+			if e.name == "stop_with_hung" {
+				var want [2]float64
+				if err := json.Unmarshal(e.raw, &want); err != nil {
+					t.Fatal(err)
+				}
+				stopAsRecorded(t, st, want)
+				continue
+			}
+			var c queueCase
+			if err := json.Unmarshal(e.raw, &c); err != nil {
+				t.Fatal(err)
+			}
+			replayAnswer(t, st, q, e.name, c)
+		}
+	})
+}
+
+// stopAsRecorded stops the host and compares the exit code and the seconds that it took.
+func stopAsRecorded(t *testing.T, st *stage, want [2]float64) {
+	t.Helper()
+	start := time.Now()
+	if e := st.Stop(); e.Code != int(want[0]) {
+		t.Errorf("the host ended with %d, recorded %v", e.Code, want[0])
+	}
+	took, recorded := time.Since(start), time.Duration(want[1]*float64(time.Second))
+	if took > recorded || took < recorded-500*time.Millisecond {
+		t.Errorf("the host needed %v to stop, recorded %v", took, recorded)
+	}
+}
+
+func replayAnswer(t *testing.T, st *stage, q *ledger, name string, c queueCase) {
+	var want []recordedDelivery
+	if err := json.Unmarshal(c.Deliveries, &want); err != nil {
+		t.Fatal(err)
+	}
+	log := st.playMessage(q, c)
+	calls := slices.DeleteFunc(st.script.calls(), func(d delivery) bool { return d.head.target != "/advance" })
+	if len(calls) != len(want) {
+		t.Fatalf("%s: delivered %d times, recorded %d times", name, len(calls), len(want))
+	}
+	for i, w := range want {
+		var got struct {
+			Metadata struct {
+				DequeueCount    string
+				NextVisibleTime time.Time
+			}
+		}
+		if err := json.Unmarshal([]byte(calls[i].body), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Metadata.DequeueCount != w.Dequeue {
+			t.Errorf("%s: DequeueCount %s, recorded %s", name, got.Metadata.DequeueCount, w.Dequeue)
+		}
+		// Hidden for ten minutes.
+		if g, r := got.Metadata.NextVisibleTime.Sub(calls[i].at), w.Next.Sub(w.T); (g - r).Abs() > 1100*time.Millisecond {
+			t.Errorf("%s: hidden for %v, recorded %v", name, g, r)
+		}
+		if i > 0 {
+			if g, r := calls[i].at.Sub(calls[i-1].at), w.T.Sub(want[i-1].T); g > r || r-g > 150*time.Millisecond {
+				t.Errorf("%s: delivery %d came %v after the one before, recorded %v", name, i+1, g, r)
+			}
+		}
+	}
+	sameBeginning(t, log, told(c.Log, queueLines...))
+	if n := len(q.texts("advance")); strconv.Itoa(n) != c.QueueCount {
+		t.Errorf("%s: %d messages are left, recorded %s", name, n, c.QueueCount)
+	}
+	var poison []struct{ MessageText string }
+	if err := json.Unmarshal([]byte(c.Poison), &poison); err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, p := range poison {
+		texts = append(texts, p.MessageText)
+	}
+	if got := q.texts("advance-poison"); !slices.Equal(got, texts) {
+		t.Errorf("%s: %q is poison, recorded %q", name, got, texts)
+	}
+	q.mu.Lock()
+	delete(q.left, "advance-poison") // the recorder emptied it
+	q.mu.Unlock()
+}
