@@ -85,11 +85,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		stopTelling()
 	}
 	wrong := p.summary(stdout)
+	departures := stand.entra.Violations() // known only to builds that have Graph's schema to compare with
+	for _, v := range departures {
+		fmt.Fprintln(stdout, "not as Graph's schema says: "+v)
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("the morning could not be played to its end: %w", err)
 	case wrong > 0:
 		return fmt.Errorf("%d requests did not end as they should", wrong)
+	case len(departures) > 0:
+		return fmt.Errorf("%d calls of Graph were not as its schema says", len(departures))
 	case *once:
 		return nil
 	}

@@ -44,7 +44,7 @@ const (
 // scenes are played side by side, each beginning a little after the one before.
 func (p *play) scenes() []func(context.Context, *expectation) error {
 	return []func(context.Context, *expectation) error{
-		p.granted, p.approvedAndGranted, p.twoTickets, p.rejected, p.calledTwice, p.outage, p.closedInSilence, p.withdrawn, p.removedAndWarned,
+		p.fromGrantToRemoval, p.approvedAndGranted, p.twoTickets, p.rejected, p.calledTwice, p.outage, p.closedInSilence, p.withdrawn, p.nothingWaits,
 	}
 }
 
@@ -62,15 +62,30 @@ func (p *play) run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (p *play) granted(ctx context.Context, e *expectation) error {
-	e.scene, e.access = "a grant", "Delivered"
-	e.stages = []stage{{complete, "go on"}}
-	return p.fulfil(ctx, e, p.robinWantsLedger())
-}
-
-func (p *play) robinWantsLedger() entra.NewRequest {
+// fromGrantToRemoval is one person's access from the request to the removal, with the warning before its end.
+func (p *play) fromGrantToRemoval(ctx context.Context, e *expectation) error {
+	e.scene, e.access = "a grant, and a warning before it ends", "Delivered"
+	e.stages = []stage{{complete, "go on"}, {complete, ""}}
 	s := p.stand.sample
-	return entra.NewRequest{Policy: s.LedgerPolicy, Target: s.Robin.ObjectID, Answers: []entra.Answer{{Question: "Which region?", Value: "EMEA"}}}
+	if err := p.fulfil(ctx, e, entra.NewRequest{
+		Policy: s.LedgerPolicy, Target: s.Robin.ObjectID, Answers: []entra.Answer{{Question: "Which region?", Value: "EMEA"}},
+	}); err != nil {
+		return err
+	}
+	p.wait(ctx, 12)
+	p.story.say("%s  half a year later: the access ends in 14 days", p.story.named(e.request))
+	if _, err := p.stand.entra.WarnExpiring(e.request, entra.StageFourteenDays); err != nil {
+		return err
+	}
+	if err := p.closeNext(ctx, e, 1, servicenow.Closing{Outcome: servicenow.Complete}); err != nil {
+		return err
+	}
+	removal := expectation{scene: "a removal", access: "Delivered", stages: []stage{{complete, "go on"}}}
+	err := p.fulfil(ctx, &removal, entra.NewRequest{Type: "userRemove", Policy: s.LedgerPolicy, Target: s.Robin.ObjectID})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expected = append(p.expected, removal)
+	return err
 }
 
 func (p *play) approvedAndGranted(ctx context.Context, e *expectation) error {
@@ -80,9 +95,7 @@ func (p *play) approvedAndGranted(ctx context.Context, e *expectation) error {
 	if err := p.submit(e, entra.NewRequest{Policy: s.ClusterPolicy, Target: s.Kim.ObjectID}); err != nil {
 		return err
 	}
-	p.wait(ctx, 2)
-	p.story.say("%s  the approver says yes", p.story.named(e.request))
-	if err := p.stand.entra.Approve(e.request); err != nil {
+	if err := p.approve(ctx, e); err != nil {
 		return err
 	}
 	for n := range 2 {
@@ -163,9 +176,9 @@ func (p *play) outage(ctx context.Context, e *expectation) error {
 
 func (p *play) closedInSilence(ctx context.Context, e *expectation) error {
 	e.scene, e.access = "a ticket closed without a word", "Delivered"
-	e.stages = []stage{{complete, "go on"}}
+	e.stages = []stage{{complete, "go on"}, {complete, "go on"}}
 	s := p.stand.sample
-	if err := p.submit(e, entra.NewRequest{Policy: s.LedgerPolicy, Target: s.Robin.ObjectID, Shape: entra.Shape{CamelCase: true}}); err != nil {
+	if err := p.submit(e, entra.NewRequest{Policy: s.PayrollPolicy, Target: s.Sasha.ObjectID, Shape: entra.Shape{CamelCase: true}}); err != nil {
 		return err
 	}
 	t, err := p.ticket(ctx, e, 0)
@@ -177,6 +190,9 @@ func (p *play) closedInSilence(ctx context.Context, e *expectation) error {
 	if err := p.stand.serviceNow.Close(t.SysID, servicenow.Closing{Outcome: servicenow.Complete, Silent: true}); err != nil {
 		return err
 	}
+	if err := p.closeNext(ctx, e, 1, servicenow.Closing{Outcome: servicenow.Complete}); err != nil {
+		return err
+	}
 	return p.over(ctx, e)
 }
 
@@ -184,7 +200,10 @@ func (p *play) withdrawn(ctx context.Context, e *expectation) error {
 	e.scene, e.access = "a request that is withdrawn", "Canceled"
 	e.stages = []stage{{"requested", ""}} // the ticket stays open, with a note for whoever looks at it
 	s := p.stand.sample
-	if err := p.submit(e, entra.NewRequest{Policy: s.LedgerPolicy, Target: s.Kim.ObjectID}); err != nil {
+	if err := p.submit(e, entra.NewRequest{Policy: s.ClusterPolicy, Target: s.Robin.ObjectID}); err != nil {
+		return err
+	}
+	if err := p.approve(ctx, e); err != nil {
 		return err
 	}
 	t, err := p.ticket(ctx, e, 0)
@@ -192,7 +211,7 @@ func (p *play) withdrawn(ctx context.Context, e *expectation) error {
 		return err
 	}
 	p.wait(ctx, 2)
-	p.story.say("%s  %s does not want it any more, and withdraws the request", p.story.named(e.request), s.Kim.Name)
+	p.story.say("%s  %s does not want it any more, and withdraws the request", p.story.named(e.request), s.Robin.Name)
 	if err := p.stand.entra.Withdraw(e.request); err != nil {
 		return err
 	}
@@ -202,35 +221,24 @@ func (p *play) withdrawn(ctx context.Context, e *expectation) error {
 	})
 }
 
-// removedAndWarned is one person's access from the warning before its end to its removal.
-func (p *play) removedAndWarned(ctx context.Context, e *expectation) error {
-	e.scene, e.access = "a warning before access ends", "Delivered"
-	e.stages = []stage{{complete, "go on"}, {complete, ""}}
-	if err := p.submit(e, p.robinWantsLedger()); err != nil {
-		return err
-	}
-	if err := p.closeNext(ctx, e, 0, servicenow.Closing{Outcome: servicenow.Complete}); err != nil {
-		return err
-	}
-	if err := p.over(ctx, e); err != nil {
-		return err
-	}
-	p.wait(ctx, 1)
-	p.story.say("%s  half a year later: the access ends in 14 days", p.story.named(e.request))
-	if _, err := p.stand.entra.WarnExpiring(e.request, entra.StageFourteenDays); err != nil {
-		return err
-	}
-	if err := p.closeNext(ctx, e, 1, servicenow.Closing{Outcome: servicenow.Complete}); err != nil {
-		return err
-	}
-
-	removal := expectation{scene: "a removal", access: "Delivered", stages: []stage{{complete, "go on"}}}
+func (p *play) nothingWaits(ctx context.Context, e *expectation) error {
+	e.scene, e.access = "a ticket that nothing waits for", "Delivered"
+	e.stages = []stage{{complete, ""}}
 	s := p.stand.sample
-	err := p.fulfil(ctx, &removal, entra.NewRequest{Type: "userRemove", Policy: s.LedgerPolicy, Target: s.Robin.ObjectID})
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.expected = append(p.expected, removal)
-	return err
+	if err := p.submit(e, entra.NewRequest{Policy: s.BadgePolicy, Target: s.Kim.ObjectID}); err != nil {
+		return err
+	}
+	return p.closeNext(ctx, e, 0, servicenow.Closing{Outcome: servicenow.Complete})
+}
+
+// approve lets the approver say yes when they have read the request.
+func (p *play) approve(ctx context.Context, e *expectation) error {
+	if _, err := p.stand.entra.Await(ctx, e.request, func(r entra.Request) bool { return r.State == entra.StatePendingApproval }); err != nil {
+		return fmt.Errorf("%s: request %s does not wait for an approval: %w", e.scene, e.request, err)
+	}
+	p.wait(ctx, 2)
+	p.story.say("%s  the approver says yes", p.story.named(e.request))
+	return p.stand.entra.Approve(e.request)
 }
 
 // fulfil submits a request, closes its one ticket as done, and waits for its end.

@@ -80,7 +80,7 @@ func (p *play) summary(w io.Writer) (wrong int) {
 	fmt.Fprintln(w, "\nWhat the stand-ins have on record (nothing here is from ticketbridge's own storage):")
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tFOR\tACCESS PACKAGE\tCALLED OUT AT\tTICKET\tIS\tGRAPH WAS TOLD\tMY ACCESS\tASKED\tTICKET\tCLOSED\tTOLD\t")
+	fmt.Fprintln(t, "\tFOR\tACCESS PACKAGE\tSTAGE\tTICKET\tIS\tGRAPH WAS TOLD\tMY ACCESS\tCALLED OUT\tOPENED\tCLOSED\tTOLD\t")
 	tickets, told := 0, map[string]int{}
 	expected := slices.Clone(p.expected)
 	slices.SortStableFunc(expected, func(a, b expectation) int { return cmp.Compare(p.number(a.request), p.number(b.request)) })
@@ -115,7 +115,8 @@ func (p *play) summary(w io.Writer) (wrong int) {
 	if wrong > 0 {
 		ending = fmt.Sprintf("%d did not end as they should", wrong)
 	}
-	fmt.Fprintf(w, "\n%d requests, %d tickets; Graph was told %d times to go on and %d times to deny: %s.\n", len(expected), tickets, told["go on"], told["deny"], ending)
+	fmt.Fprintf(w, "\n%d requests, %d tickets, %d answers to Graph (%d go on, %d deny): %s.\n",
+		len(expected), tickets, told["go on"]+told["deny"]+told["cancel"], told["go on"], told["deny"], ending)
 	return wrong
 }
 

@@ -177,13 +177,17 @@ func (n *narrator) request(r entra.Request, add adder) {
 		if at.IsZero() {
 			at = time.Now()
 		}
-		add(at, inEntra, "%s  %s sees: %s", name, r.Requestor.Name, r.MyAccess)
+		what := ""
+		if removing(r) {
+			what = " (the removal)"
+		}
+		add(at, inEntra, "%s  %s sees: %s%s", name, r.Requestor.Name, r.MyAccess, what)
 	}
 }
 
 func asked(r entra.Request) string {
 	what := fmt.Sprintf("%s asks for %q", r.Requestor.Name, r.PackageName)
-	if strings.HasSuffix(r.Type, "Remove") {
+	if removing(r) {
 		what = fmt.Sprintf("%s gives %q back", r.Requestor.Name, r.PackageName)
 	}
 	for _, a := range r.Answers {
@@ -191,6 +195,8 @@ func asked(r entra.Request) string {
 	}
 	return what
 }
+
+func removing(r entra.Request) bool { return strings.HasSuffix(r.Type, "Remove") }
 
 func answeredHow(a entra.Attempt) string {
 	took := a.Took.Round(time.Millisecond)

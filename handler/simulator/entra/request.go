@@ -549,8 +549,12 @@ func (d *Directory) snapshot(r *request) Request {
 	s := r.Request
 	s.Answers = slices.Clone(r.Answers)
 	all := slices.Clone(r.callouts)
-	if a := d.assignment(r.Assignment); a != nil && a.request == r.ID {
-		all = append(all, a.callouts...)
+	if a := d.assignment(r.Assignment); a != nil {
+		for _, c := range a.callouts {
+			if c.Request == r.ID { // further requests may have found the assignment there
+				all = append(all, c)
+			}
+		}
 	}
 	for _, c := range all {
 		cc := c.Callout
