@@ -230,6 +230,8 @@ func (in *incoming) stop() func() {
 const (
 	proxyAttempts = 10
 	clientRetries = 3 // of .NET's client, for a call that has no content
+
+	pauseOverhead = 3 * time.Millisecond // by which a pause is longer than the log says
 )
 
 // proxy hands a call on as it comes, and its answer as it comes. It tries ten times.
@@ -266,7 +268,7 @@ func (h *Host) proxy(ctx context.Context, _ *function, in *incoming, id string) 
 			return nil, err
 		}
 		h.log(Warning, "Host.Startup", "Failed to proxy request to the worker. Retrying in %dms. Attempt %d of %d.", pause.Milliseconds(), attempt, proxyAttempts)
-		if !sleep(ctx, pause) {
+		if !sleep(ctx, pause+pauseOverhead) {
 			return nil, ctx.Err()
 		}
 		pause = min(2*pause, 250*time.Millisecond)

@@ -68,6 +68,7 @@ type scripted struct {
 	mu        sync.Mutex
 	listening bool
 	conns     map[net.Conn]bool
+	endedAt   time.Time // guarded by the script's mutex
 }
 
 func (s *script) Start(l Launch) (Process, error) {
@@ -105,6 +106,9 @@ func (p *scripted) end(code int) {
 			_ = c.Close()
 		}
 		p.mu.Unlock()
+		p.s.mu.Lock()
+		p.endedAt = time.Now()
+		p.s.mu.Unlock()
 		close(p.ended)
 		p.exit <- code
 	})

@@ -17,7 +17,7 @@ import (
 // Times of the host as recorded, and not set by anybody.
 const (
 	probeEvery   = 28 * time.Millisecond
-	restartAfter = 100 * time.Millisecond
+	restartAfter = 80 * time.Millisecond
 	maxCrashes   = 3
 )
 
@@ -269,6 +269,7 @@ func (s *supervisor) finish(leave bool) {
 	gone := s.gone
 	s.mu.Unlock()
 	<-gone
+	s.h.log(Information, "Host.Startup", "Process %d has exited with code %d.", p.Pid(), killed)
 }
 
 // sleep waits, unless the context ends.
