@@ -2,6 +2,7 @@ package servicenow
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -270,6 +271,7 @@ func (a *answer) forbidden(e *fault.Error, s said) *fault.Error {
 	default:
 		e.Reason = fault.Forbidden
 	}
+	e.Detail = cmp.Or(e.Detail, "turned down without a reason")
 	e.Advice = "Give the integration user the roles to create, read and write records of " + a.table + "."
 	if e.Reason == fault.Refused {
 		e.Advice = "Let the ticket hold what the instance's rules for " + a.table + " want, or except the integration user from them; then retry."
@@ -299,7 +301,7 @@ func (a *answer) clean(message string) string {
 		}
 	}
 	columns := strings.Split(a.query.Get("sysparm_fields"), ",")
-	message = quoted.ReplaceAllStringFunc(message, func(q string) string {
+	message = quoted.ReplaceAllStringFunc(strings.ToValidUTF8(message, ""), func(q string) string {
 		name := q[1 : len(q)-1]
 		if _, ours := a.call.body[name]; ours || name == a.table || slices.Contains(columns, name) {
 			return q

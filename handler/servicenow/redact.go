@@ -41,6 +41,7 @@ var (
 
 // clean returns text on one line, at most 200 characters of it, with secrets and e-mail addresses taken out.
 func (r *redactor) clean(text string) string {
+	text = strings.ToValidUTF8(text, "") // first, lest two halves of a secret come together
 	r.mu.Lock()
 	hidden := append([]string{}, r.secrets...)
 	hidden = append(hidden, r.tokens[0], r.tokens[1])
@@ -52,7 +53,6 @@ func (r *redactor) clean(text string) string {
 	}
 	text = userInfo.ReplaceAllString(text, "//…@")
 	text = email.ReplaceAllString(text, "…")
-	text = strings.ToValidUTF8(text, "")
 	text = strings.Map(func(c rune) rune {
 		if unicode.IsControl(c) || unicode.IsSpace(c) {
 			return ' '
