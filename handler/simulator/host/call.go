@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httputil"
 	"os"
 	"strconv"
@@ -159,6 +158,11 @@ func invoke[T any](ctx context.Context, h *Host, f *function, id, reason string,
 	case <-limit:
 		h.log(Error, "Function."+f.name, "Timeout value of %s exceeded by function 'Functions.%s' (Id: '%s'). Initiating cancellation.", spanText(h.app.timeout), f.name, id)
 		o.err = errTimeout
+		h.running.Go(func() { // nobody waits for its answer
+			if a, ok := any((<-done).v).(*answer); ok && a != nil {
+				a.close()
+			}
+		})
 	}
 	if ctx.Err() != nil && h.alive.Err() != nil {
 		return o.v, errors.Join(ctx.Err(), o.err) // the host is gone: nobody logs any more
@@ -185,8 +189,8 @@ func spanText(d time.Duration) string {
 
 const programmatically = "This function was programmatically called via the host APIs."
 
-// callHTTP calls an HTTP function. The answer's body may still be coming; done ends the call.
-func (h *Host) callHTTP(ctx context.Context, f *function, in *incoming) (a *response, done func()) {
+// callHTTP calls an HTTP function. The answer's body may still be coming. An error is a 500.
+func (h *Host) callHTTP(ctx context.Context, f *function, in *incoming) (*answer, error) {
 	id := uuid.NewString()
 	run := h.callEnvelope
 	switch {
@@ -196,11 +200,7 @@ func (h *Host) callHTTP(ctx context.Context, f *function, in *incoming) (a *resp
 	default:
 		run = h.forward
 	}
-	answered, err := invoke(ctx, h, f, id, programmatically, func(ctx context.Context) (*answer, error) { return run(ctx, f, in, id) })
-	if err != nil {
-		return &response{status: http.StatusInternalServerError}, func() {}
-	}
-	return answered.response, answered.close
+	return invoke(ctx, h, f, id, programmatically, func(ctx context.Context) (*answer, error) { return run(ctx, f, in, id) })
 }
 
 // hostFields are what the host adds to every call.

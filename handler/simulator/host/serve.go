@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +51,8 @@ type caller struct {
 	mu       sync.Mutex
 	expects  bool // it waits for 100 Continue before it sends the body
 	answered bool // the answer has begun
+
+	late atomic.Bool // the function ran too long: recorded, the call is tried again although its caller has an answer
 }
 
 // serve answers one call after another.
@@ -88,15 +91,15 @@ func (c *caller) busy(b bool) bool {
 // call answers one call. It returns nil when no other one may follow on the connection; else there comes an error when the caller hangs up.
 func (c *caller) call(req *request) <-chan error {
 	ctx, cancel := context.WithCancel(c.h.alive)
-	defer cancel()
 	c.expects, c.answered = strings.EqualFold(req.fields.get("Expect"), "100-continue"), false
+	c.late.Store(false)
 
 	// When all of the body has been read, the next thing to read is that the caller hangs up: then nobody waits for the answer.
 	gone := make(chan error, 1)
 	watch := func() {
 		go func() {
 			_, err := c.r.Peek(1)
-			if err != nil {
+			if err != nil && !c.late.Load() {
 				cancel()
 			}
 			gone <- err
@@ -110,6 +113,9 @@ func (c *caller) call(req *request) <-chan error {
 		req.body = body
 	}
 	err := c.respond(ctx, req)
+	if !c.late.Load() {
+		cancel()
+	}
 	if err != nil || strings.EqualFold(req.fields.get("Connection"), "close") {
 		return nil
 	}
@@ -272,9 +278,13 @@ func (c *caller) respond(ctx context.Context, req *request) error {
 	if !in.granted.opens(f.level) && !h.keys.Off {
 		return c.answer(req, &response{status: http.StatusUnauthorized})
 	}
-	a, done := h.callHTTP(ctx, f, &in)
-	defer done()
-	return c.answer(req, a)
+	a, err := h.callHTTP(ctx, f, &in)
+	if err != nil {
+		c.late.Store(errors.Is(err, errTimeout))
+		return c.answer(req, &response{status: http.StatusInternalServerError})
+	}
+	defer a.close()
+	return c.answer(req, a.response)
 }
 
 // incoming is a caller's request, as the host understood it.

@@ -330,11 +330,9 @@ func begin(t *testing.T, s *script, c Config) *stage {
 		s.used = map[int]int{}
 	}
 	st := &stage{t: t, net: newNetwork(), script: s}
-	c.Worker, c.Listener, c.Port = s, st.net, handlerPort
-	c.Log = func(e Entry) {
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		st.logged = append(st.logged, e)
+	c.Listener, c.Port, c.Log = st.net, handlerPort, st.note
+	if c.Worker == nil {
+		c.Worker = s
 	}
 	h, err := Start(t.Context(), c)
 	if err != nil {
@@ -342,6 +340,19 @@ func begin(t *testing.T, s *script, c Config) *stage {
 	}
 	st.Host = h
 	return st
+}
+
+// note remembers what is logged.
+func (st *stage) note(e Entry) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.logged = append(st.logged, e)
+}
+
+func (st *stage) entries() []Entry {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Clone(st.logged)
 }
 
 // lines are the texts of what was logged.
