@@ -16,9 +16,11 @@ type countCase struct {
 	Invocations int `json:"invocation_ids"`
 }
 
-func TestACallWhoseConnectionBreaksIsDeliveredAsOftenAsRecorded(t *testing.T) {
+// replayCounts replays how often a call is delivered whose connection breaks.
+func replayCounts(t *testing.T, file string) {
+	t.Helper()
 	modes := map[string]string{"fwd": "forwarding", "proxy": "proxying", "none": "envelope"}
-	each(t, "delivery-counts.json", func(t *testing.T, mode string, cases map[string]countCase) {
+	each(t, file, func(t *testing.T, mode string, cases map[string]countCase) {
 		for name, c := range cases {
 			t.Run(name, func(t *testing.T) {
 				bubble(t, "", func(t *testing.T) { replayCount(t, modes[mode], name, c) })

@@ -34,9 +34,11 @@ func parse[T any](t *testing.T, raw json.RawMessage) T {
 	return v
 }
 
-func TestAHandlerThatEndsIsStartedAgainAsRecorded(t *testing.T) {
+// replayExits replays what follows when the handler ends.
+func replayExits(t *testing.T, file string) {
+	t.Helper()
 	codes := map[string]int{"exit0": 0, "exit1x3": 1, "exit200": 200, "kill9": killed}
-	each(t, "exits.json", func(t *testing.T, name string, c exitCase) {
+	each(t, file, func(t *testing.T, name string, c exitCase) {
 		code, ok := codes[name]
 		if !ok {
 			t.Fatal("no exit code for this case")
@@ -226,8 +228,10 @@ var shutdowns = map[string]struct {
 	"q-45s":           {"queue", 45000, 500 * time.Millisecond},
 }
 
-func TestTheHostStopsAsRecorded(t *testing.T) {
-	each(t, "shutdown.json", func(t *testing.T, name string, c shutdownCase) {
+// replayStops replays how the host stops.
+func replayStops(t *testing.T, file string) {
+	t.Helper()
+	each(t, file, func(t *testing.T, name string, c shutdownCase) {
 		setup, ok := shutdowns[name]
 		if !ok {
 			t.Fatal("no setup for this case")

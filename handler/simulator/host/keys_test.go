@@ -23,8 +23,10 @@ type keyCase struct {
 	}
 }
 
-func TestKeysAdminRoutesAndPathTricksAreAsRecorded(t *testing.T) {
-	each(t, "keys.json", func(t *testing.T, name string, c keyCase) {
+// replayKeys replays keys, admin routes and path tricks.
+func replayKeys(t *testing.T, file string) {
+	t.Helper()
+	each(t, file, func(t *testing.T, name string, c keyCase) {
 		// The status of the timer was written by a host before.
 		bubble(t, "2026-11-24T04:53:11.8757326Z", func(t *testing.T) {
 			st := begin(t, &script{}, Config{

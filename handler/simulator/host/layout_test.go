@@ -57,8 +57,10 @@ type unstartable struct{ err error }
 
 func (u unstartable) Start(Launch) (Process, error) { return nil, u.err }
 
-func TestAWrongFolderIsTakenAsRecorded(t *testing.T) {
-	each(t, "layout-mistakes.json", func(t *testing.T, name string, c layoutCase) {
+// replayLayouts replays how a wrong folder is taken.
+func replayLayouts(t *testing.T, file string) {
+	t.Helper()
+	each(t, file, func(t *testing.T, name string, c layoutCase) {
 		bubble(t, "", func(t *testing.T) { replayLayout(t, name, c) })
 	})
 }

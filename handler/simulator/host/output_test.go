@@ -18,8 +18,10 @@ var stderrLines = []string{
 // notSeen are lines that the recorder did not find again in its log: nothing is known of them.
 var notSeen = []string{"ERROR on stdout", "line during invocation"}
 
-func TestWhatTheHandlerWritesIsLoggedAsRecorded(t *testing.T) {
-	each(t, "output.json", func(t *testing.T, _ string, c map[string][]string) {
+// replayOutput replays how what the handler writes is logged.
+func replayOutput(t *testing.T, file string) {
+	t.Helper()
+	each(t, file, func(t *testing.T, _ string, c map[string][]string) {
 		bubble(t, "", func(t *testing.T) {
 			writes := writer{}
 			for line := range c {

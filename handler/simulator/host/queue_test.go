@@ -139,8 +139,9 @@ func sameBeginning(t *testing.T, got, want []string) {
 	}
 }
 
-func TestQueueMessagesAreDeliveredAsRecorded(t *testing.T) {
-	const file = "queue-messages.json"
+// replayMessages replays how queue messages are delivered.
+func replayMessages(t *testing.T, file string) {
+	t.Helper()
 	bubble(t, "2026-11-24T05:02:16Z", func(t *testing.T) {
 		q := newLedger(t)
 		st := begin(t, &script{}, Config{App: queueApp(""), Queues: q})
@@ -199,8 +200,9 @@ func (st *stage) playMessage(q *ledger, c queueCase) []string {
 	return told(st.lines(), queueLines...)[before:]
 }
 
-func TestAnswersToQueueMessagesAreTakenAsRecorded(t *testing.T) {
-	const file = "queue-answers.json"
+// replayAnswers replays how answers to queue messages are taken.
+func replayAnswers(t *testing.T, file string) {
+	t.Helper()
 	bubble(t, "2026-11-24T05:03:54Z", func(t *testing.T) {
 		q := newLedger(t)
 		st := begin(t, &script{}, Config{App: queueApp(""), Queues: q})

@@ -16,8 +16,71 @@ import (
 
 // The recordings of testdata/recorded were made on host 4.1037; each case of each file is replayed here.
 
-// replayed are the cases that a test took up: "file/case".
+// replays are the files, and what replays them.
+var replays = map[string]func(t *testing.T, file string){
+	"delivery-counts.json": replayCounts,
+	"exits.json":           replayExits,
+	"http-envelope.json":   replayCalls,
+	"http-forwarding.json": replayCalls,
+	"http-proxying.json":   replayCalls,
+	"keys.json":            replayKeys,
+	"layout-mistakes.json": replayLayouts,
+	"output.json":          replayOutput,
+	"queue-answers.json":   replayAnswers,
+	"queue-messages.json":  replayMessages,
+	"shutdown.json":        replayStops,
+	"timeouts.json":        replayTimeouts,
+	"timer.json":           replayTimers,
+}
+
+// replayed are the cases that were taken up: "file/case".
 var replayed sync.Map
+
+func TestTheHostBehavesAsRecordedInEveryCase(t *testing.T) {
+	files, err := os.ReadDir(filepath.Join("testdata", "recorded"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != len(replays) {
+		t.Errorf("%d files of recordings, and %d are replayed", len(files), len(replays))
+	}
+	for _, f := range files {
+		replay, ok := replays[f.Name()]
+		if !ok {
+			t.Errorf("%s is not replayed", f.Name())
+			continue
+		}
+		t.Run(f.Name(), func(t *testing.T) {
+			replay(t, f.Name())
+			for _, name := range caseNames(t, f.Name()) {
+				if _, ok := replayed.Load(f.Name() + "/" + name); !ok {
+					t.Errorf("%s is not replayed", name)
+				}
+			}
+		})
+	}
+}
+
+// caseNames are the names of all cases of a file.
+func caseNames(t *testing.T, file string) []string {
+	t.Helper()
+	var names []string
+	for _, e := range ordered(t, file) {
+		if e.name != "cases" {
+			names = append(names, e.name)
+			continue
+		}
+		names = nil // what is beside the cases is about the recording
+		for _, c := range recording[struct{ Cases []httpCase }](t, file).Cases {
+			names = append(names, c.Case)
+		}
+		break
+	}
+	if len(names) == 0 {
+		t.Fatal("no cases")
+	}
+	return names
+}
 
 // recording reads a file of recordings.
 func recording[T any](t *testing.T, file string) T {
@@ -204,16 +267,16 @@ func full(b string, headers []string) string {
 	return b
 }
 
-func TestHTTPCallsAreAsRecorded(t *testing.T) {
-	for file, mode := range map[string]string{"http-proxying.json": "proxying", "http-forwarding.json": "forwarding", "http-envelope.json": "envelope"} {
-		cases := recording[struct{ Cases []httpCase }](t, file).Cases
-		for _, c := range cases {
-			replayed.Store(file+"/"+c.Case, true)
-			t.Run(mode+"/"+c.Case, func(t *testing.T) {
-				t.Parallel()
-				bubble(t, "", func(t *testing.T) { replayHTTP(t, mode, c) })
-			})
-		}
+// replayCalls replays HTTP calls in the mode that the file's name says.
+func replayCalls(t *testing.T, file string) {
+	t.Helper()
+	mode := strings.TrimSuffix(strings.TrimPrefix(file, "http-"), ".json")
+	for _, c := range recording[struct{ Cases []httpCase }](t, file).Cases {
+		replayed.Store(file+"/"+c.Case, true)
+		t.Run(c.Case, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, "", func(t *testing.T) { replayHTTP(t, mode, c) })
+		})
 	}
 }
 

@@ -20,8 +20,10 @@ type timeoutCase struct {
 
 const tenSeconds = `,"functionTimeout":"00:00:10"`
 
-func TestAFunctionThatRunsTooLongEndsAsRecorded(t *testing.T) {
-	each(t, "timeouts.json", func(t *testing.T, name string, c timeoutCase) {
+// replayTimeouts replays what follows when a function runs too long.
+func replayTimeouts(t *testing.T, file string) {
+	t.Helper()
+	each(t, file, func(t *testing.T, name string, c timeoutCase) {
 		bubble(t, "", func(t *testing.T) {
 			if name == "queue" {
 				replayQueueTimeout(t, c)

@@ -79,8 +79,10 @@ func timerTold(log []string) []string {
 	return all
 }
 
-func TestTimersRunAsRecorded(t *testing.T) {
-	each(t, "timer.json", func(t *testing.T, name string, c timerCase) {
+// replayTimers replays when timers run, and with what.
+func replayTimers(t *testing.T, file string) {
+	t.Helper()
+	each(t, file, func(t *testing.T, name string, c timerCase) {
 		bubble(t, c.beginning(t), func(t *testing.T) { replayTimer(t, name, c) })
 	})
 }
