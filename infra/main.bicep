@@ -114,11 +114,11 @@ param sweepSchedule string = '0 */5 * * * *'
 @description('How often the sweep looks at a waiting ticket and at its request.')
 param checkInterval string = '10m'
 
-@description('The rules file in the package. Empty: tickets.yaml beside host.json, or the built-in rules where there is none.')
-param ticketsFile string = ''
-
 @description('Microsoft Graph, with its version; another one in national clouds.')
 param graphUrl string = 'https://graph.microsoft.com/v1.0'
+
+@description('The longest that one call to Graph may take: 1s to 30s.')
+param graphTimeout string = '30s'
 
 @allowed(['trace', 'debug', 'info', 'warn', 'error'])
 param logLevel string = 'info'
@@ -201,6 +201,7 @@ module app 'modules/app.bicep' = {
       AZURE_CLIENT_ID: identity.properties.clientId
       AZURE_AUTHORITY_HOST: environment().authentication.loginEndpoint
       GRAPH_URL: graphUrl
+      GRAPH_TIMEOUT: graphTimeout
       SERVICENOW_URL: serviceNowUrl
       SERVICENOW_AUTH: serviceNowAuth
       SERVICENOW_CLIENT_ID: serviceNowClientId
@@ -217,7 +218,6 @@ module app 'modules/app.bicep' = {
       CLOSE_CALLERS: join(closeCallers, ',')
       CLOSE_HMAC_KEY: secretReference.closeHmacKey
       CATALOG_IDS: join(catalogIds, ',')
-      TICKETS_FILE: ticketsFile
       CONSOLE_AUTH: consoleAuth
       CHECK_INTERVAL: checkInterval
       LOG_LEVEL: logLevel
