@@ -709,7 +709,8 @@ func (s *step) status(ctx context.Context) (standing, error) {
 func (r RequestStatus) standing() standing {
 	switch strings.ToLower(r.Instance) {
 	case "waitingforcallback":
-		if r.over() {
+		// At the stage "granted" the access is given already, and the request waits all the same.
+		if r.over() && !strings.EqualFold(r.State, "delivered") && !strings.EqualFold(r.State, "partiallyDelivered") {
 			return gone
 		}
 		return waiting

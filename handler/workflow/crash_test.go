@@ -1,18 +1,23 @@
 package workflow_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
 	"ticketbridge/handler/simulator/entra"
 	"ticketbridge/handler/simulator/misbehave"
 	"ticketbridge/handler/simulator/servicenow"
+	"ticketbridge/handler/ticket"
+	"ticketbridge/handler/workflow"
 )
 
 // lives are whole lives of a request, each to its end.
@@ -230,17 +235,45 @@ func TestAnUnclearCreateIsLookedForBeforeAnotherIsSent(t *testing.T) {
 	})
 }
 
-// ServiceNow goes on with a call whose caller has gone: up to its limit of about 60 s for a transaction.
+// late is a ServiceNow whose first create comes about a minute after the call, when its caller has long gone: as long as its transactions can take.
+type late struct {
+	workflow.Tickets
+	begun *atomic.Bool
+}
+
+func (l late) Create(ctx context.Context, d ticket.Draft, id string) (ticket.Record, error) {
+	if l.begun.Swap(true) {
+		return l.Tickets.Create(ctx, d, id)
+	}
+	go func() {
+		time.Sleep(time.Minute)
+		_, _ = l.Tickets.Create(context.WithoutCancel(ctx), d, id)
+	}()
+	<-ctx.Done()
+	return ticket.Record{}, &fault.Error{Op: "create ticket", Reason: fault.Unclear, Detail: "no answer in time"}
+}
+
 func TestACreateThatServiceNowFinishesLateIsWaitedFor(t *testing.T) {
-	inWorld(t, nil, func(w *world) {
-		// The answer comes after the caller's 30 s; the record only 60 s after the call.
-		w.now.Faults.Add(misbehave.Fault{Match: "POST /api/now/v2/table/sc_request", Times: 1, DelayAnswer: 60 * time.Second})
-		key := w.opened()
-		w.check(key)
-		w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
-		w.until(key, correlation.Resumed)
-		w.check(key)
-	})
+	for _, dies := range []bool{false, true} {
+		inWorld(t, nil, func(w *world) {
+			w.first.Tickets = late{w.first.Tickets, &atomic.Bool{}}
+			if dies {
+				w.tap.reset(func(_ int, op string) fate { // the process that gave up waiting, before it writes so down
+					if op == "save" && w.tap.calls()["save"] == 2 {
+						return killedBefore
+					}
+					return passes
+				})
+			}
+			key := w.opened()
+			w.pass(time.Hour)
+			w.check(key)
+			w.says(key, "found the ticket")
+			w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
+			w.until(key, correlation.Resumed)
+			w.check(key)
+		})
+	}
 }
 
 func TestAnAnswerThatWasLostIsAskedForAndNotGivenTwice(t *testing.T) {

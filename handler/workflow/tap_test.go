@@ -36,11 +36,11 @@ type killed struct{}
 func (x *tap) through(op string, do func() error) error {
 	x.mu.Lock()
 	x.seen = append(x.seen, op)
-	f := passes
-	if x.fate != nil {
-		f = x.fate(len(x.seen), op)
-	}
+	n, decide, f := len(x.seen), x.fate, passes
 	x.mu.Unlock()
+	if decide != nil {
+		f = decide(n, op)
+	}
 	switch f {
 	case killedBefore:
 		panic(killed{})
