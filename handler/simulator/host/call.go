@@ -40,8 +40,20 @@ type answer struct {
 	close func()
 }
 
-// exchange sends a call to the handler once, and reads the head of the answer. With idle, no byte for that long is an error.
+// exchange sends a call to the handler once, over the desk of faults.
 func (h *Host) exchange(ctx context.Context, out *outgoing, idle time.Duration) (*answer, error) {
+	r := &request{method: out.method, target: out.target, fields: out.fields, body: out.body}
+	return through(ctx, h.c.Deliveries, r, func(body io.Reader) (*answer, error) {
+		once := *out
+		once.body = body
+		a, err := h.send(ctx, &once, idle)
+		out.taken = out.taken || once.taken
+		return a, err
+	})
+}
+
+// send sends a call to the handler, and reads the head of the answer. With idle, no byte for that long is an error.
+func (h *Host) send(ctx context.Context, out *outgoing, idle time.Duration) (*answer, error) {
 	p, err := h.super.current()
 	if err != nil {
 		return nil, errRefused

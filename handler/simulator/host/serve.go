@@ -249,42 +249,56 @@ func (c *caller) send(body io.Reader, chunked bool) error {
 	return c.w.Flush()
 }
 
-// respond finds out what a call is for, and answers it.
+// respond answers a call, over the desk of faults. An error is that the connection is of no use any more.
 func (c *caller) respond(ctx context.Context, req *request) error {
+	a, err := through(ctx, c.h.c.Calls, req, func(body io.Reader) (*answer, error) {
+		once := *req
+		once.body = body
+		return c.reply(ctx, &once), nil
+	})
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	return c.answer(req, a.response)
+}
+
+// reply finds out what a call is for, and what is to be answered.
+func (c *caller) reply(ctx context.Context, req *request) *answer {
 	h := c.h
+	say := func(r *response) *answer { return &answer{r, func() {}} }
 	if h.app.broken != nil {
-		return c.answer(req, &response{status: http.StatusServiceUnavailable, framing: framing{length: -1}, body: strings.NewReader("Function host is not running.")})
+		return say(&response{status: http.StatusServiceUnavailable, framing: framing{length: -1}, body: strings.NewReader("Function host is not running.")})
 	}
 	target := req.target
-	if i := strings.Index(target, "://"); i >= 0 { // the absolute form
+	if i := strings.Index(target, "://"); i >= 0 && !strings.HasPrefix(target, "/") { // the absolute form
 		_, target, _ = strings.Cut(target[i+3:], "/")
 		target = "/" + target
 	}
 	raw, query, _ := strings.Cut(target, "?")
 	path, ok := decodePath(raw)
 	if !ok || !strings.HasPrefix(path, "/") {
-		return c.answer(req, &response{status: http.StatusBadRequest, fields: fields{{"Connection", "close"}}})
+		return say(&response{status: http.StatusBadRequest, fields: fields{{"Connection", "close"}}})
 	}
 	in := incoming{request: req, path: path, query: query, remote: remoteIP(c.conn)}
 	if a := h.own(&in); a != nil {
-		return c.answer(req, a)
+		return say(a)
 	}
 	f, params := h.app.find(req.method, path)
 	if f == nil {
-		return c.answer(req, &response{status: http.StatusNotFound})
+		return say(&response{status: http.StatusNotFound})
 	}
 	in.params = params
 	in.granted = h.grant(&in, f)
 	if !in.granted.opens(f.level) && !h.keys.Off {
-		return c.answer(req, &response{status: http.StatusUnauthorized})
+		return say(&response{status: http.StatusUnauthorized})
 	}
 	a, err := h.callHTTP(ctx, f, &in)
 	if err != nil {
 		c.late.Store(errors.Is(err, errTimeout))
-		return c.answer(req, &response{status: http.StatusInternalServerError})
+		return say(&response{status: http.StatusInternalServerError})
 	}
-	defer a.close()
-	return c.answer(req, a.response)
+	return a
 }
 
 // incoming is a caller's request, as the host understood it.
