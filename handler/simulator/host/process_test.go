@@ -217,8 +217,8 @@ func TestACrashedHostLeavesItsHandlerBehind(t *testing.T) {
 	if orphan := reportOf(t, "http://127.0.0.1:"+port); orphan.Pid != r.Pid {
 		t.Errorf("process %d answers, not %d", orphan.Pid, r.Pid)
 	}
-	if _, err := net.DialTimeout("tcp", strings.TrimPrefix(h.URL(), "http://"), time.Second); err == nil {
-		t.Error("the host still listens")
+	if e := h.Wait(); e.Code != killed {
+		t.Errorf("the host ended with %v", e)
 	}
 	cancel()
 	for d := time.Now().Add(20 * time.Second); syscall.Kill(r.Pid, 0) == nil; runtime.Gosched() {

@@ -2,7 +2,9 @@ package host
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -289,4 +291,198 @@ func replayAnswer(t *testing.T, st *stage, q *ledger, name string, c queueCase) 
 	q.mu.Lock()
 	delete(q.left, "advance-poison") // the recorder emptied it
 	q.mu.Unlock()
+}
+
+// withQueues is a host.json with these options for queues.
+func withQueues(options string) string { return hostFile("", `,"extensions":{"queues":{`+options+`}}`) }
+
+// queueStage begins a host whose queue function gets messages by these options.
+func queueStage(t *testing.T, s *script, q *ledger, options string) *stage {
+	t.Helper()
+	st := begin(t, s, Config{App: appOf(map[string]string{"host.json": withQueues(options), "advance/function.json": advanceJSON}), Queues: q})
+	<-st.Ready()
+	return st
+}
+
+func (l *ledger) fill(t *testing.T, n int) {
+	t.Helper()
+	for i := range n {
+		if err := l.Put(t.Context(), "advance", base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"k":%d}`, i)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSoManyMessagesAreInWorkAtOnceAsHostJSONSays(t *testing.T) {
+	busy := rule{Match: "advance", Status: 200, Headers: wellDone.Headers, Body: "{}", DelayMs: 10_000}
+	for options, most := range map[string]int{
+		``:                                    32, // by default, as recorded on two cores
+		`"batchSize":1`:                       1,
+		`"batchSize":8,"newBatchThreshold":4`: 4 + 12, // eight, and when four of them are over, eight more
+		`"batchSize":4,"newBatchThreshold":0`: 4,
+	} {
+		t.Run(options, func(t *testing.T) {
+			bubble(t, "", func(t *testing.T) {
+				q := newLedger(t)
+				q.fill(t, 100)
+				s := &script{rules: []rule{busy}}
+				if strings.Contains(options, `"newBatchThreshold":4`) {
+					quick := busy
+					quick.Times, quick.DelayMs = 4, 2_000
+					s.rules = []rule{quick, busy}
+				}
+				st := queueStage(t, s, q, options)
+				time.Sleep(9 * time.Second)
+				if n := len(s.calls()); n != most {
+					t.Errorf("%d messages were taken, want %d", n, most)
+				}
+				if options == `"batchSize":1` {
+					time.Sleep(12 * time.Second)
+					calls := s.calls()
+					for i := range calls[1:] {
+						if d := calls[i+1].at.Sub(calls[i].at); d < 10*time.Second || d > 10*time.Second+minPolling {
+							t.Errorf("the next message came after %v", d)
+						}
+					}
+				}
+				st.Stop()
+			})
+		})
+	}
+}
+
+func TestAnIdleQueueIsAskedLessAndLess(t *testing.T) {
+	for options, most := range map[string]time.Duration{``: time.Minute, `"maxPollingInterval":"00:00:02"`: 2 * time.Second} {
+		t.Run(options, func(t *testing.T) {
+			bubble(t, "", func(t *testing.T) {
+				q := newLedger(t)
+				st := queueStage(t, &script{}, q, options)
+				defer st.Stop()
+				time.Sleep(10*time.Minute + most/2)
+				q.fill(t, 1)
+				put := time.Now()
+				time.Sleep(most)
+				calls := st.script.calls()
+				if len(calls) != 1 {
+					t.Fatalf("%d deliveries after %v", len(calls), most)
+				}
+				if calls[0].at.Sub(put) < most/10 {
+					t.Errorf("the message came at once, after %v", calls[0].at.Sub(put))
+				}
+			})
+		})
+	}
+}
+
+func TestAFailedMessageComesAgainAfterTheVisibilityTimeout(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		q := newLedger(t)
+		s := &script{rules: []rule{{Match: "advance", Status: 500}}}
+		st := queueStage(t, s, q, `"maxPollingInterval":"00:00:02","visibilityTimeout":"00:00:05","maxDequeueCount":3`)
+		defer st.Stop()
+		q.fill(t, 1)
+		time.Sleep(time.Minute)
+		calls := s.calls()
+		if len(calls) != 3 || len(q.texts("advance")) != 0 || len(q.texts("advance-poison")) != 1 {
+			t.Fatalf("%d deliveries, %q left, %q poison", len(calls), q.texts("advance"), q.texts("advance-poison"))
+		}
+		if d := calls[1].at.Sub(calls[0].at); d < 5*time.Second || d > 7*time.Second {
+			t.Errorf("it came again after %v, recorded 6 s", d)
+		}
+	})
+}
+
+func TestAMessageInWorkStaysHidden(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		q := newLedger(t)
+		s := &script{rules: []rule{{Match: "advance", Status: 200, Headers: wellDone.Headers, Body: "{}", DelayMs: 25 * 60 * 1000}}}
+		st := queueStage(t, s, q, `"maxPollingInterval":"00:00:02"`)
+		defer st.Stop()
+		q.fill(t, 1)
+		time.Sleep(28 * time.Minute)
+		if n := len(s.calls()); n != 1 {
+			t.Errorf("%d deliveries of one message", n)
+		}
+		if left := q.texts("advance"); len(left) != 0 {
+			t.Error("the message was not deleted, so its receipt was an old one")
+		}
+	})
+}
+
+func TestAMessageThatCrashesTheHandlerEndsTheHostAndIsPoisonUnderTheNext(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		q := newLedger(t)
+		s := &script{rules: []rule{{Match: "advance", Action: "exit", Code: 2}}}
+		st := queueStage(t, s, q, `"maxPollingInterval":"00:00:02"`)
+		q.fill(t, 1)
+		start := time.Now()
+		e := st.Wait()
+		if took := time.Since(start); took > 2*time.Second || !strings.Contains(e.Reason, "three times") {
+			t.Errorf("the host ended after %v, recorded 1.4 s: %v", took, e)
+		}
+		if n := len(s.calls()); n != 3 {
+			t.Errorf("%d deliveries, recorded 3", n)
+		}
+		next := queueStage(t, s, q, `"maxPollingInterval":"00:00:02"`)
+		time.Sleep(10 * time.Second)
+		if n := len(s.calls()); n != 5 {
+			t.Errorf("%d deliveries under both hosts, recorded 5", n)
+		}
+		if n := len(q.texts("advance-poison")); n != 1 {
+			t.Errorf("%d messages are poison", n)
+		}
+		next.Stop()
+	})
+}
+
+func TestAMessageOfACrashedHostComesBackAfterTenMinutes(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		q := newLedger(t)
+		s := &script{rules: []rule{{Match: "advance", Times: 1, DelayMs: 60_000}}}
+		st := queueStage(t, s, q, `"maxPollingInterval":"00:00:02"`)
+		q.fill(t, 1)
+		time.Sleep(5 * time.Second)
+		st.Crash()
+		s.last.end(0)
+		next := queueStage(t, s, q, `"maxPollingInterval":"00:00:02"`)
+		defer next.Stop()
+		time.Sleep(9 * time.Minute)
+		if n := len(s.calls()); n != 1 {
+			t.Fatalf("%d deliveries before ten minutes had passed", n)
+		}
+		time.Sleep(time.Minute)
+		if calls := s.calls(); len(calls) != 2 || !strings.Contains(calls[1].body, `"DequeueCount":"2"`) {
+			t.Errorf("%d deliveries after ten minutes", len(calls))
+		}
+	})
+}
+
+func TestAMessageIsDeliveredAgainOnRequest(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		q := newLedger(t)
+		st := queueStage(t, &script{}, q, `"maxPollingInterval":"00:00:02"`)
+		defer st.Stop()
+		st.Redeliver("advance", 2)
+		q.fill(t, 1)
+		time.Sleep(10 * time.Second)
+		calls := st.script.calls()
+		if len(calls) != 3 || !strings.Contains(calls[2].body, `"DequeueCount":"3"`) || len(q.texts("advance")) != 0 {
+			t.Errorf("%d deliveries, %q left", len(calls), q.texts("advance"))
+		}
+	})
+}
+
+func TestTextIsTakenAsItIsWhenHostJSONSaysSo(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		q := newLedger(t)
+		st := queueStage(t, &script{}, q, `"maxPollingInterval":"00:00:02","messageEncoding":"none"`)
+		defer st.Stop()
+		if err := q.Put(t.Context(), "advance", "as it is", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		if calls := st.script.calls(); len(calls) != 1 || !strings.Contains(calls[0].body, `{"msg":"\"as it is\""}`) {
+			t.Errorf("%v", calls)
+		}
+	})
 }

@@ -96,8 +96,11 @@ func (r *route) before(o *route) bool {
 }
 
 // decodePath reads a path as the host's web server does: escapes are decoded, except that of the slash and those that are no UTF-8; then dot
-// segments are resolved. Slashes in a row stay. It is false for a path that is refused: one with a NUL.
+// segments are resolved. Slashes in a row stay. It is false for a path that is refused: one with a NUL, or with what has to be an escape.
 func decodePath(path string) (string, bool) {
+	if strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", false
+	}
 	var b strings.Builder
 	for i := 0; i < len(path); {
 		if path[i] != '%' {
