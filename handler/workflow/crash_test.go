@@ -325,7 +325,11 @@ func TestTheSameCalloutFiftyTimesAtOnceIsOneTicketAndOneResume(t *testing.T) {
 			}
 		}
 		w.until(key, correlation.Open)
+		w.pass(5 * time.Minute)
 		w.check(key)
+		if n := w.called("read ticket"); n != 0 {
+			t.Errorf("the ticket was read %d times for callouts", n)
+		}
 		w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
 		for range 50 {
 			go func() {

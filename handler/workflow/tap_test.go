@@ -77,6 +77,9 @@ func (x *tap) calls() map[string]int {
 	return out
 }
 
+// called returns how often that call was made since reset.
+func (w *world) called(op string) int { return w.tap.calls()[op] }
+
 func (x *tap) total() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
