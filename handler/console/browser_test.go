@@ -85,7 +85,7 @@ const look = `(() => {
   const spilled = [...document.querySelectorAll('main *, header *, footer *')].filter(e => e instanceof HTMLElement && e.clientWidth > 1 &&
     e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'visible').map(e => e.outerHTML.slice(0, 80));
   const unnamed = [...document.querySelectorAll('a, button, input:not([type=hidden]), select, summary')].filter(e =>
-    !(e.textContent.trim() && !e.matches('select')) && !(e.labels && [...e.labels].some(l => l.textContent.trim()))).map(e => e.outerHTML.slice(0, 80));
+    !(e.textContent.trim() && !e.matches('select')) && !(e.labels && [...e.labels].some(l => [...l.childNodes].some(n => n !== e && n.textContent.trim())))).map(e => e.outerHTML.slice(0, 80));
   return { Title: document.title, Text: document.body.innerText, Overflow: document.documentElement.scrollWidth - innerWidth, Unreadable: unreadable, Spilled: spilled, Unnamed: unnamed,
     Headings: document.querySelectorAll('h1').length, Scripts: document.scripts.length,
     Styled: getComputedStyle(document.querySelector('.top')).backgroundColor !== 'rgba(0, 0, 0, 0)' };

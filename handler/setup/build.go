@@ -84,7 +84,7 @@ func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, erro
 	}
 	pages, err := console.New(console.Config{
 		Store: store, Auth: s.ConsoleAuth,
-		WebsiteHostname: s.WebsiteHostname, WebsiteInstanceID: s.WebsiteInstance, WebsiteAuthEnabled: s.AppServiceAuthOn,
+		WebsiteHostname: s.WebsiteHostname, WebsiteInstanceID: s.WebsiteInstance, WebsiteSKU: s.WebsiteSKU, WebsiteAuthEnabled: s.AppServiceAuthOn,
 	})
 	if err != nil {
 		return nil, err

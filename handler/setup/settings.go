@@ -59,6 +59,7 @@ type Settings struct {
 	Port             int    `env:"FUNCTIONS_CUSTOMHANDLER_PORT"`
 	WebsiteHostname  string `env:"WEBSITE_HOSTNAME"`
 	WebsiteInstance  string `env:"WEBSITE_INSTANCE_ID"`
+	WebsiteSKU       string `env:"WEBSITE_SKU"` // Flex Consumption has this one, and no WEBSITE_INSTANCE_ID
 	AppServiceAuthOn string `env:"WEBSITE_AUTH_ENABLED"`
 	IdentityEndpoint string `env:"IDENTITY_ENDPOINT"`
 }
