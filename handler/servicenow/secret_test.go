@@ -134,7 +134,8 @@ func TestNoErrorHoldsASecretAnAddressOrAFieldValueWhenNothingIsAnswered(t *testi
 	for _, cause := range []error{
 		errors.New(words), &net.OpError{Op: "dial", Err: errors.New(words)}, &net.DNSError{Err: words, Name: "requester@example.net"}, io.EOF, context.DeadlineExceeded,
 		&url.Error{Op: "Get", URL: "https://us:" + url.PathEscape(password) + "@x/?requester@example.net", Err: errors.New(words)},
-		x509.UnknownAuthorityError{}, fmt.Errorf("invalid proxy address \"http://us:t0ken@proxy\": %w", errors.New(words)),
+		x509.UnknownAuthorityError{},
+		fmt.Errorf("invalid proxy address \"http://us:t0ken@proxy\": %w", errors.New(words)),
 	} {
 		for way, cfg := range ways() {
 			for _, op := range operations {

@@ -98,8 +98,8 @@ func says(status int, body string) http.HandlerFunc {
 	}
 }
 
-// failed checks that err is a *fault.Error with the reason and whose text has each of the words, and returns it.
-func failed(t *testing.T, err error, want fault.Reason, words ...string) *fault.Error {
+// failed checks that err is a *fault.Error with the reason, whose text has each of the words, and returns what is in it.
+func failed(t *testing.T, err error, want fault.Reason, words ...string) fault.Error {
 	t.Helper()
 	e, ok := errors.AsType[*fault.Error](err)
 	if !ok || e.Reason != want {
@@ -110,7 +110,7 @@ func failed(t *testing.T, err error, want fault.Reason, words ...string) *fault.
 			t.Errorf("%q and its advice %q do not mention %q", err, e.Advice, w)
 		}
 	}
-	return e
+	return *e
 }
 
 func (s *site) create() ticket.Record {
