@@ -134,7 +134,10 @@ func (h *Host) process(ctx context.Context, f *function, m Message) {
 		_, err = h.c.Queues.Extend(ctx, f.queue, m.ID, receipt, 0)
 	case err == nil:
 		err = h.c.Queues.Delete(ctx, f.queue, m.ID, receipt)
-	case m.DequeueCount >= q.maxDequeue || errors.Is(err, errNotText):
+	case errors.Is(err, errNotText):
+		h.move(ctx, f, m, receipt) // recorded: at once, and without a word
+		return
+	case m.DequeueCount >= q.maxDequeue:
 		h.poison(ctx, f, m, receipt)
 		return
 	default:
@@ -175,10 +178,15 @@ func (h *Host) renew(ctx context.Context, f *function, m Message) func() string 
 	}
 }
 
-// poison moves a message to the queue of those that nobody could work on.
+// poison gives a message up.
 func (h *Host) poison(ctx context.Context, f *function, m Message, receipt string) {
+	h.log(Warning, "Host.Triggers.Queues", "Message has reached MaxDequeueCount of %d. Moving message to queue '%s-poison'.", h.app.queue.maxDequeue, f.queue)
+	h.move(ctx, f, m, receipt)
+}
+
+// move moves a message to the queue of those that nobody could work on.
+func (h *Host) move(ctx context.Context, f *function, m Message, receipt string) {
 	to := f.queue + "-poison"
-	h.log(Warning, "Host.Triggers.Queues", "Message has reached MaxDequeueCount of %d. Moving message to queue '%s'.", h.app.queue.maxDequeue, to)
 	err := h.c.Queues.Create(ctx, to)
 	if err == nil {
 		err = h.c.Queues.Put(ctx, to, m.Text, 0)

@@ -181,7 +181,7 @@ func (p *scripted) handle(c net.Conn) {
 		default:
 			panic("no such action: " + a.Action)
 		}
-		if a.write(c) != nil {
+		if a.write(c) != nil || a.DelayMs > 0 { // the reader is in use
 			return
 		}
 	}

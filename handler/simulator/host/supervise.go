@@ -272,13 +272,13 @@ func (s *supervisor) finish(leave bool) {
 	s.h.log(Information, "Host.Startup", "Process %d has exited with code %d.", p.Pid(), killed)
 }
 
-// sleep waits, unless the context ends.
+// sleep waits, and says whether the context goes on.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
+		return ctx.Err() == nil // both may be so at once
 	case <-ctx.Done():
 		return false
 	}
