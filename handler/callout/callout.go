@@ -5,6 +5,7 @@ package callout
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -304,12 +305,11 @@ func invalid(field, detail string) error {
 
 // jsonProblem says what is wrong with JSON without repeating any of it: a body holds people's names.
 func jsonProblem(err error) string {
-	switch e := err.(type) {
-	case *json.SyntaxError:
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Sprintf("syntax error at byte %d", e.Offset)
-	case *json.UnmarshalTypeError:
-		return fmt.Sprintf("found %s", e.Value)
-	default:
-		return "it cannot be read"
 	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Sprintf("found %s", e.Value)
+	}
+	return "it cannot be read"
 }

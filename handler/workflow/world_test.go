@@ -3,6 +3,8 @@ package workflow_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -64,11 +66,19 @@ type setup struct {
 
 const robinID, kimID = "11111111111111111111111111111111", "22222222222222222222222222222222"
 
+// signingKey is Entra's in all worlds: making one takes longer than most tests.
+var signingKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // inWorld runs the test in a world of its own.
 func inWorld(t *testing.T, change func(*setup), test func(w *world)) {
 	t.Helper()
+	key, err := signingKey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		s := setup{
+			entra:     entra.Config{Key: key},
 			extension: entra.Extension{URL: "http://function/api/callout", Retries: 1},
 			now: servicenow.Config{
 				TutorialColumns: true,
@@ -401,6 +411,13 @@ func (w *world) check(key correlation.Key) {
 	granted, told := w.granted(key)
 	if told > 1 || granted > 0 && c.State != correlation.Resumed && c.State != correlation.Resuming || c.State == correlation.Resumed && granted != 1 || c.State == correlation.Denied && told-granted != 1 {
 		w.Errorf("it is %s, and Graph accepted %d answers, %d of them grants", c.State, told, granted)
+	}
+	accepted := false
+	for _, r := range w.entra.Resumes(key.Request) {
+		if accepted && strings.EqualFold(r.StageInstance, key.Stage) {
+			w.Errorf("Graph was told again, without being asked: %+v", r)
+		}
+		accepted = accepted || r.Accepted && strings.EqualFold(r.StageInstance, key.Stage)
 	}
 	events, err := w.store.Timeline(context.Background(), key)
 	if err != nil {

@@ -5,6 +5,7 @@ package entra
 
 import (
 	"context"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -28,6 +29,7 @@ type Config struct {
 	BaseURL        string            // where the handler is reached, as "http://127.0.0.1:7072"; Start and SetBaseURL set it too
 	Transport      http.RoundTripper // carries callouts; default a plain one that keeps no idle connections and uses no proxy
 	IdentityHeader string            // IDENTITY_HEADER; made up when empty
+	Key            *rsa.PrivateKey   // the first that signs tokens; made when nil, which takes a tenth of a second
 	RelayInterval  time.Duration     // before a relay's first retry; default 7.5 s, as Logic Apps
 	PageSize       int               // of Graph's lists; default 100
 

@@ -88,6 +88,10 @@ func newKey() *signingKey {
 	if err != nil {
 		panic(err) // there is no randomness
 	}
+	return keyOf(private)
+}
+
+func keyOf(private *rsa.PrivateKey) *signingKey {
 	sum := sha256.Sum256(private.N.Bytes())
 	return &signingKey{id: base64.RawURLEncoding.EncodeToString(sum[:20]), private: private}
 }
@@ -96,7 +100,11 @@ func newKey() *signingKey {
 func (d *Directory) keyring() []*signingKey {
 	d.keyMu.Lock()
 	defer d.keyMu.Unlock()
-	if len(d.keys) == 0 {
+	switch {
+	case len(d.keys) > 0:
+	case d.cfg.Key != nil:
+		d.keys = []*signingKey{keyOf(d.cfg.Key)}
+	default:
 		d.keys = []*signingKey{newKey()}
 	}
 	return slices.Clone(d.keys)
