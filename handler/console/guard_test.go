@@ -19,7 +19,8 @@ func principal(name string) string {
 	text, err := json.Marshal(map[string]any{
 		"auth_typ": "aad", "name_typ": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress", "role_typ": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role",
 		"claims": []any{
-			map[string]any{"typ": "aud", "val": "0b9d4f5e-2222-4222-8333-444455556666"}, map[string]any{"typ": "name", "val": "Sam Example"},
+			map[string]any{"typ": "aud", "val": "0b9d4f5e-2222-4222-8333-444455556666"},
+			map[string]any{"typ": "name", "val": "Sam Example"},
 			map[string]any{"typ": "preferred_username", "val": name},
 		},
 	})
@@ -184,10 +185,19 @@ func TestEveryAnswerIsOursAlone(t *testing.T) {
 		a    answer
 		code int
 	}{
-		{"list", get(t, h, ""), 200}, {"ended", get(t, h, "/ended"), 200}, {"detail", get(t, h, at(30)), 200}, {"redirect", get(t, h, "/requests/"+key(30).Request), 303},
-		{"missing", get(t, h, "/nothing"), 404}, {"no day", get(t, h, "/ended?day=x"), 400}, {"post", ask(t, h, http.MethodPost, console.BasePath), 405},
-		{"elsewhere", get(t, h, "", "Host", "evil.example"), 403}, {"nobody", get(t, signed, ""), 401}, {"down", get(t, open(t, down), ""), 503}, {"style", get(t, h, stylePath), 200},
-		{"style for those who are refused", get(t, signed, stylePath), 200}, {"head", ask(t, h, http.MethodHead, console.BasePath), 200},
+		{"list", get(t, h, ""), 200},
+		{"ended", get(t, h, "/ended"), 200},
+		{"detail", get(t, h, at(30)), 200},
+		{"redirect", get(t, h, "/requests/"+key(30).Request), 303},
+		{"missing", get(t, h, "/nothing"), 404},
+		{"no day", get(t, h, "/ended?day=x"), 400},
+		{"post", ask(t, h, http.MethodPost, console.BasePath), 405},
+		{"elsewhere", get(t, h, "", "Host", "evil.example"), 403},
+		{"nobody", get(t, signed, ""), 401},
+		{"down", get(t, open(t, down), ""), 503},
+		{"style", get(t, h, stylePath), 200},
+		{"style for those who are refused", get(t, signed, stylePath), 200},
+		{"head", ask(t, h, http.MethodHead, console.BasePath), 200},
 	} {
 		if c.a.Code != c.code {
 			t.Errorf("%s: status %d", c.name, c.a.Code)

@@ -234,6 +234,10 @@ func aMorning(t testing.TB, now time.Time) *store {
 				must(c.Move(state, now, texts[state], by))
 				c.Tickets[0].Told = true
 			default:
+				c.Tickets[0].Outcome, c.Tickets[0].State = correlation.Fulfilled, "request_state=closed_complete"
+				if state == correlation.Denied {
+					c.Tickets[0].Outcome, c.Tickets[0].State = correlation.Rejected, "request_state=closed_rejected"
+				}
 				must(c.Move(correlation.Closed, now, "all tickets closed: "+c.Tickets[0].Number, by))
 				if state != correlation.Done {
 					must(c.Move(correlation.Resuming, now, "about to tell Graph", by))
