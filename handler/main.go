@@ -22,6 +22,8 @@ import (
 var version = "unknown"
 
 func main() {
+	// When the host is gone, so is whoever reads what we write: that must not kill us with work in hand, as SIGPIPE would at the next line.
+	signal.Ignore(syscall.SIGPIPE)
 	// stdout becomes log entries of the level Information, stderr of the level Error: for what an operator must see.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)

@@ -1,0 +1,190 @@
+package lifecycle
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"ticketbridge/handler/simulator/misbehave"
+	"ticketbridge/handler/simulator/servicenow"
+)
+
+// arrivals notes when calls arrive at a stand-in.
+type arrivals struct {
+	mu sync.Mutex
+	at []time.Time
+}
+
+func (a *arrivals) note() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at = append(a.at, time.Now())
+}
+
+func (a *arrivals) gap(n int) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.at) <= n {
+		return -1
+	}
+	return a.at[n].Sub(a.at[n-1])
+}
+
+func TestAnOutageOfServiceNowIsWaitedOutAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, plan{})
+	before := w.ledger()
+	ticket := w.ticket(before, 0)
+	w.becomes(w.callouts(before)[0].key(), "open")
+
+	heal := w.serviceNow.Faults.Add(servicenow.Maintenance(0))
+	w.check(w.serviceNow.Close(ticket.SysID, servicenow.Closing{Outcome: servicenow.Complete}))
+	var during []string
+	for range 3 {
+		during = append(during, w.ledger())
+	}
+	for _, request := range during {
+		key := fmtKey(request, w.nth(request, 0).ID)
+		w.logged("a ticket that cannot be created is tried again", func(l line) bool { return l.key() == key && l.str("reason") != "" && l.fields["attempt"] != nil })
+		if s, _ := w.shown(key); s.State != "received" && s.State != "opening" || s.Reason == "" {
+			t.Errorf("during the outage it is %s, because %q", s.State, s.Reason)
+		}
+	}
+	if told := w.entra.Resumes(before); len(told) != 0 {
+		t.Errorf("nobody could read the ticket, and Graph was told %+v", told)
+	}
+	heal()
+	for _, request := range during {
+		w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
+	}
+	for _, request := range append(during, before) {
+		if r := w.over(request); r.MyAccess != "Delivered" {
+			t.Errorf("My Access shows %q", r.MyAccess)
+		}
+		w.becomes(w.callouts(request)[0].key(), "resumed")
+		w.once(request)
+	}
+}
+
+func TestWhoeverThrottlesIsLeftAloneForAsLongAsItAsks(t *testing.T) {
+	t.Parallel()
+	const asked = 7 * time.Second // longer than the first retry would wait by itself
+	for _, c := range []struct {
+		name string
+		desk func(*world) *misbehave.Desk
+		call string
+	}{
+		{"ServiceNow, creating", func(w *world) *misbehave.Desk { return w.serviceNow.Faults }, creation},
+		{"ServiceNow, reading", func(w *world) *misbehave.Desk { return w.serviceNow.Faults }, reading},
+		{"Graph", func(w *world) *misbehave.Desk { return w.entra.GraphFaults }, resuming},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, plan{settings: map[string]string{"CHECK_INTERVAL": "1m"}})
+			var came arrivals
+			c.desk(w).Add(misbehave.Fault{Match: c.call, Times: 1, Status: http.StatusTooManyRequests, RetryAfter: "7", OnHit: came.note})
+			c.desk(w).Add(misbehave.Fault{Match: c.call, OnHit: came.note})
+			request := w.ledger()
+			w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
+			if r := w.over(request); r.MyAccess != "Delivered" {
+				t.Errorf("My Access shows %q", r.MyAccess)
+			}
+			if gap := came.gap(1); gap < asked {
+				t.Errorf("asked to stay away for %v, it came again after %v", asked, gap)
+			}
+			w.becomes(w.callouts(request)[0].key(), "resumed")
+			w.once(request)
+		})
+	}
+}
+
+func TestAPoisonousMessageHurtsNobodyAndIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, plan{app: func(hostJSON map[string]any) {
+		hostJSON["extensions"].(map[string]any)["queues"].(map[string]any)["visibilityTimeout"] = "00:00:01"
+	}})
+	request := w.ledger()
+	w.ticket(request, 0)
+	queues := w.queue.Queues()
+	poison := map[string]string{
+		"text that is not ours":   base64.StdEncoding.EncodeToString([]byte("not ours")),
+		"a message without an id": base64.StdEncoding.EncodeToString([]byte(`{"ticketbridge":{"why":"closed"}}`)),
+		"an id that is none":      base64.StdEncoding.EncodeToString([]byte(`{"ticketbridge":{"request":"../../x","stage":"1"}}`)),
+		"what is no base64":       "\x01 plain text",
+		"bytes that are no text":  base64.StdEncoding.EncodeToString([]byte{0xff, 0xfe, 0x00}),
+		"a list":                  base64.StdEncoding.EncodeToString([]byte(`[1,2,3]`)),
+	}
+	for name, text := range poison {
+		if name == "what is no base64" {
+			text = "plain text"
+		}
+		w.check(queues.Put(w.ctx, w.queue.Name(), text, 0))
+	}
+	// One that reads well and names nothing that exists is done with at once.
+	w.check(w.queue.Put(w.ctx, `{"ticketbridge":{"request":"`+uuid.NewString()+`","stage":"`+uuid.NewString()+`","why":"closed"}}`, 0))
+
+	w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
+	if r := w.over(request); r.MyAccess != "Delivered" {
+		t.Errorf("My Access shows %q", r.MyAccess)
+	}
+	w.once(request)
+
+	kept := 0
+	w.until("all of them to be in the poison queue", func() bool {
+		got, err := queues.Get(w.ctx, w.queue.Name()+"-poison", 32, time.Hour)
+		if err != nil && !strings.Contains(err.Error(), "found") {
+			w.check(err)
+		}
+		kept += len(got)
+		return kept >= len(poison)
+	})
+	w.sweeps(2)
+	if got, err := queues.Get(w.ctx, w.queue.Name()+"-poison", 32, time.Hour); err != nil || len(got) != 0 || kept != len(poison) {
+		t.Errorf("%d messages are in the poison queue, of %d that cannot be read (%v)", kept+len(got), len(poison), err)
+	}
+	if got, err := queues.Get(w.ctx, w.queue.Name(), 32, time.Minute); err != nil || len(got) != 0 {
+		t.Errorf("%d messages are left in the queue (%v)", len(got), err)
+	}
+	if pid := w.host(0).Pid(); pid == 0 {
+		t.Error("the handler is gone")
+	}
+}
+
+func TestAHostThatCrashesLosesNothingThatWasInWork(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, call string }{{"while a ticket is being created", creation}, {"while Graph is being told", resuming}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, plan{settings: map[string]string{"SERVICENOW_TIMEOUT": "2s", "SERVICENOW_SETTLE": "1s", "GRAPH_TIMEOUT": "2s"}})
+			desk := w.serviceNow.Faults
+			if c.call == resuming {
+				desk = w.entra.GraphFaults
+			}
+			hit, release := make(chan struct{}), make(chan struct{})
+			desk.Add(misbehave.Fault{Match: c.call, Times: 1, AfterHandle: func() { close(hit); <-release }})
+			request := w.ledger()
+			if c.call == resuming {
+				w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
+			}
+			w.signalled("the call", hit)
+			// The handler lives on beside the next one, its message stays hidden for minutes, and both may come to this request.
+			first := w.host(0)
+			first.Crash()
+			w.start()
+			close(release)
+			if c.call == creation {
+				w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
+			}
+			if r := w.over(request); r.MyAccess != "Delivered" {
+				t.Errorf("My Access shows %q", r.MyAccess)
+			}
+			w.becomes(w.callouts(request)[0].key(), "resumed")
+			w.once(request)
+		})
+	}
+}
