@@ -146,6 +146,9 @@ func TestATokenServesUntilShortlyBeforeItsEndAndIsRenewedBesideTheCalls(t *testi
 		call(2)
 		time.Sleep(standin.TokenLifetime)
 		call(3)
+		if n := s.Calls()["GET "+requests]; n != 8 {
+			t.Errorf("%d calls were sent, want 8: one went out with a token that had ended", n)
+		}
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"testing"
@@ -123,10 +124,19 @@ func TestNoErrorHoldsASecretAnAddressOrAFieldValueWhateverIsAnswered(t *testing.
 	}
 }
 
-// broken is a transport that fails.
-type broken struct{ err error }
+// broken is a transport that fails, before or after it has a connection.
+type broken struct {
+	err       error
+	connected bool
+}
 
-func (b broken) RoundTrip(*http.Request) (*http.Response, error) { return nil, b.err }
+func (b broken) RoundTrip(r *http.Request) (*http.Response, error) {
+	trace := httptrace.ContextClientTrace(r.Context())
+	if trace.GetConn("instance:443"); b.connected {
+		trace.GotConn(httptrace.GotConnInfo{})
+	}
+	return nil, b.err
+}
 
 func TestNoErrorHoldsASecretAnAddressOrAFieldValueWhenNothingIsAnswered(t *testing.T) {
 	t.Parallel()
@@ -138,14 +148,16 @@ func TestNoErrorHoldsASecretAnAddressOrAFieldValueWhenNothingIsAnswered(t *testi
 		fmt.Errorf("invalid proxy address \"http://us:t0ken@proxy\": %w", errors.New(words)),
 	} {
 		for way, cfg := range ways() {
-			for _, op := range operations {
-				cfg.HTTPClient = &http.Client{Transport: broken{cause}}
+			for _, connected := range []bool{false, true} {
+				cfg.HTTPClient = &http.Client{Transport: broken{cause, connected}}
 				c := client(t, cfg)
 				c.hide.token("t0ken")
-				if err := op.call(t, c); err == nil {
-					t.Errorf("%s by %s: no error", op.name, way)
-				} else {
-					holdsNothingForbidden(t, op.name+" by "+way, err)
+				for _, op := range operations {
+					if err := op.call(t, c); err == nil {
+						t.Errorf("%s by %s: no error", op.name, way)
+					} else {
+						holdsNothingForbidden(t, op.name+" by "+way, err)
+					}
 				}
 			}
 		}
