@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -84,12 +85,13 @@ type world struct {
 
 // A plan says what a world is made of; the zero value is an app as it is deployed under one host.
 type plan struct {
-	hosts    int                                       // how many there are; 0 is one
-	app      func(settings map[string]any)             // changes host.json
-	settings map[string]string                         // of the app, beside and before those of every test
-	entra    entra.Config                              // the tenant
-	storage  func(t testing.TB, azurite string) string // puts something before Azurite, and returns the connection string that leads to it
-	later    bool                                      // no host is started
+	hosts     int                                       // how many there are; 0 is one
+	app       func(settings map[string]any)             // changes host.json
+	settings  map[string]string                         // of the app, beside and before those of every test
+	entra     entra.Config                              // the tenant
+	storage   func(t testing.TB, azurite string) string // puts something before Azurite, and returns the connection string that leads to it
+	functions []string                                  // the only ones that are bound; nil is all
+	later     bool                                      // no host is started
 }
 
 // forwarding makes the host pass HTTP calls in its older way.
@@ -124,7 +126,7 @@ func azurite(t testing.TB) string {
 // newWorld makes a world and waits until its hosts serve. It all ends with the test, which fails when the handler logged what it must not.
 func newWorld(t testing.TB, p plan) *world {
 	t.Helper()
-	w := &world{TB: t, connection: azurite(t), app: appFolder(t, p.app), timers: &host.State{}, front: newFront(t)}
+	w := &world{TB: t, connection: azurite(t), app: appFolder(t, p.app, p.functions), timers: &host.State{}, front: newFront(t)}
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
@@ -282,11 +284,11 @@ func (w *world) until(what string, is func() bool) {
 	}
 }
 
-// appFolder is a copy of the built app with another host.json, or what was built where nothing is to be changed.
-func appFolder(t testing.TB, change func(map[string]any)) string {
+// appFolder is a copy of the built app with another host.json or fewer functions, or what was built where nothing is to be changed.
+func appFolder(t testing.TB, change func(map[string]any), functions []string) string {
 	t.Helper()
 	built := dist(t)
-	if change == nil {
+	if change == nil && functions == nil {
 		return built
 	}
 	dir := t.TempDir()
@@ -296,6 +298,8 @@ func appFolder(t testing.TB, change func(map[string]any)) string {
 		}
 		to := filepath.Join(dir, strings.TrimPrefix(path, built))
 		switch {
+		case e.IsDir() && path != built && functions != nil && !slices.Contains(functions, e.Name()):
+			return fs.SkipDir
 		case e.IsDir():
 			return os.MkdirAll(to, 0o755)
 		case e.Name() == "handler":
@@ -305,7 +309,7 @@ func appFolder(t testing.TB, change func(map[string]any)) string {
 		if err != nil {
 			return err
 		}
-		if e.Name() == "host.json" {
+		if e.Name() == "host.json" && change != nil {
 			var settings map[string]any
 			if err := json.Unmarshal(text, &settings); err != nil {
 				return err
