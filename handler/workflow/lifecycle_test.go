@@ -436,6 +436,28 @@ func TestARepeatedCalloutGetsTheSameAnswerAndChangesNothing(t *testing.T) {
 	})
 }
 
+// Remembered, and not sent: the call was not acknowledged, so it comes again, and the sweep need not be waited for.
+func TestARepeatedCalloutSendsTheMessageThatTheFirstCouldNot(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.silent = true
+		w.tap.reset(func(_ int, op string) fate {
+			if op == "put" && w.called("put") == 1 {
+				return refused
+			}
+			return passes
+		})
+		key := w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
+		r, _ := w.entra.Request(key.Request)
+		if a := r.Callouts[0].Attempts; len(a) != 2 || a[0].Status != 503 || a[1].Status != 202 {
+			t.Fatalf("answered %+v", a)
+		}
+		if !w.run(10*time.Second, func() bool { return w.load(key).State == correlation.Open }) {
+			t.Errorf("it is %s", w.load(key).State)
+		}
+		w.check(key)
+	})
+}
+
 // Microsoft calls each stage again whose answer it did not get: here every one.
 func TestACalloutWhoseAnswerIsLostIsCalledAgainAndOpensOneTicket(t *testing.T) {
 	inWorld(t, nil, func(w *world) {

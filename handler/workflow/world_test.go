@@ -52,6 +52,7 @@ type world struct {
 	mu       sync.Mutex
 	swept    time.Time // when the sweep last ran
 	poisoned []string
+	failures []error // what Advance returned
 	silent   bool // the sweep does not run
 }
 
@@ -224,7 +225,13 @@ func (w *world) deliver(wf *workflow.Workflow, wire string) (done, dead bool) {
 		w.Errorf("a message that cannot be read: %v", err)
 		return true, false
 	}
-	return wf.Advance(w.invocation(), m) == nil, false
+	if err := wf.Advance(w.invocation(), m); err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.failures = append(w.failures, err)
+		return false, false
+	}
+	return true, false
 }
 
 // poll receives up to sixteen messages, works on them at the same time, and returns how many there were. One that failed comes back at once, five times;
