@@ -120,8 +120,8 @@ func TestKilledAnywhereItGoesOnToTheSameEnd(t *testing.T) {
 			}
 			c := w.callouts(request)[0]
 			s := w.becomes(c.key(), "resumed")
-			if c.created != 1 || len(c.told) != 1 || !c.told[0].Grants() {
-				t.Errorf("%d tickets were created, and Graph took %+v", c.created, c.told)
+			if c.created != 1 || len(c.told) != 1 || !c.told[0].Grants() || len(c.refused) != 0 {
+				t.Errorf("%d tickets were created, Graph took %+v and refused %+v", c.created, c.told, c.refused)
 			}
 			if want := "received opening open closed resuming resumed"; strings.Join(s.moves(), " ") != want {
 				t.Errorf("it went through %v", s.moves())

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"ticketbridge/handler/simulator/entra"
@@ -305,4 +306,31 @@ func workNotes(t servicenow.Ticket) (out []string) {
 		}
 	}
 	return out
+}
+
+func TestWhatDoesNotFollowInATimelineIsFound(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	good := func() stage {
+		return stage{State: "opening", Timeline: []event{
+			{Seq: 1, At: at, Kind: "move", To: "received"}, {Seq: 2, At: at, Kind: "seen", From: "received", To: "received"},
+			{Seq: 3, At: at.Add(time.Second), Kind: "move", From: "received", To: "opening"},
+		}}
+	}
+	if wrong := gaps(good()); len(wrong) != 0 {
+		t.Fatalf("a good one is not taken: %q", wrong)
+	}
+	for name, change := range map[string]func(*stage){
+		"an event that is missing":        func(s *stage) { s.Timeline = append(s.Timeline[:1], s.Timeline[2:]...) },
+		"a move that is missing":          func(s *stage) { s.Timeline[2].From = "open" },
+		"a state without its move":        func(s *stage) { s.State = "open" },
+		"a time before the one before it": func(s *stage) { s.Timeline[2].At = at.Add(-time.Second) },
+		"a note that moves":               func(s *stage) { s.Timeline[2].Kind = "seen" },
+		"nothing at all":                  func(s *stage) { s.Timeline = nil },
+	} {
+		s := good()
+		if change(&s); len(gaps(s)) == 0 {
+			t.Errorf("%s is not found", name)
+		}
+	}
 }

@@ -155,27 +155,31 @@ func TestAPoisonousMessageHurtsNobodyAndIsKept(t *testing.T) {
 	}
 }
 
-func TestAHostThatCrashesLosesNothingThatWasInWork(t *testing.T) {
+func TestAHandlerWhoseHostCrashedAndTheNextOneDoNothingTwice(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, call string }{{"while a ticket is being created", creation}, {"while Graph is being told", resuming}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, plan{settings: map[string]string{"SERVICENOW_TIMEOUT": "2s", "SERVICENOW_SETTLE": "1s", "GRAPH_TIMEOUT": "2s"}})
+			w := newWorld(t, plan{settings: map[string]string{"SERVICENOW_TIMEOUT": "20s", "GRAPH_TIMEOUT": "20s"}})
 			desk := w.serviceNow.Faults
 			if c.call == resuming {
 				desk = w.entra.GraphFaults
 			}
 			hit, release := make(chan struct{}), make(chan struct{})
-			desk.Add(misbehave.Fault{Match: c.call, Times: 1, AfterHandle: func() { close(hit); <-release }})
+			desk.Add(misbehave.Fault{Match: c.call, Times: 1, OnHit: func() { close(hit); <-release }})
 			request := w.ledger()
 			if c.call == resuming {
 				w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
 			}
 			w.signalled("the call", hit)
-			// The handler lives on beside the next one, its message stays hidden for minutes, and both may come to this request.
-			first := w.host(0)
-			first.Crash()
+			// The handler lives on with its call under way, its message stays hidden for minutes, and the next one is asked to see to the same request.
+			key := w.callouts(request)[0].key()
+			w.host(0).Crash()
 			w.start()
+			w.notify(key)
+			w.logged("the next handler looked at it", func(l line) bool {
+				return l.host == 1 && l.str("function") == "advance" && l.str("event") == "invocation" && l.key() == key
+			})
 			close(release)
 			if c.call == creation {
 				w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
@@ -183,8 +187,11 @@ func TestAHostThatCrashesLosesNothingThatWasInWork(t *testing.T) {
 			if r := w.over(request); r.MyAccess != "Delivered" {
 				t.Errorf("My Access shows %q", r.MyAccess)
 			}
-			w.becomes(w.callouts(request)[0].key(), "resumed")
+			w.becomes(key, "resumed")
 			w.once(request)
+			if refused := w.callouts(request)[0].refused; len(refused) != 0 {
+				t.Errorf("Graph was told again, and refused: %+v", refused)
+			}
 		})
 	}
 }
