@@ -234,7 +234,7 @@ func (a *app) readFunctions(dir fs.FS, settings map[string]string, bundle bool) 
 		}
 		f := &function{name: e.Name(), err: err}
 		if err == nil {
-			disabled := false
+			var disabled bool
 			if disabled, f.err = f.read(b, settings, a.prefix, bundle); disabled {
 				continue
 			}
@@ -256,8 +256,8 @@ func (a *app) conflict(f *function) {
 	}
 }
 
-// errNotLoaded is of a function that the host does not even count.
-type errNotLoaded struct{ error }
+// notLoadedError is that of a function that the host does not even count.
+type notLoadedError struct{ error }
 
 // read reads function.json. Errors are in the host's words, where it was recorded.
 func (f *function) read(b []byte, settings map[string]string, prefix string, bundle bool) (disabled bool, err error) {
@@ -266,14 +266,14 @@ func (f *function) read(b []byte, settings map[string]string, prefix string, bun
 		Bindings []binding
 	}
 	if !validName.MatchString(f.name) {
-		return false, errNotLoaded{fmt.Errorf("'%s' is not a valid function name.", f.name)} //nolint:staticcheck // the host's words
+		return false, notLoadedError{fmt.Errorf("'%s' is not a valid function name.", f.name)} //nolint:staticcheck // the host's words
 	}
 	if err := json.Unmarshal(b, &c); err != nil {
-		return false, errNotLoaded{err}
+		return false, notLoadedError{err}
 	}
 	f.config = b
 	if len(c.Bindings) == 0 {
-		return false, errNotLoaded{errors.New("At least one binding must be declared.")} //nolint:staticcheck // the host's words
+		return false, notLoadedError{errors.New("At least one binding must be declared.")} //nolint:staticcheck // the host's words
 	}
 	if c.Disabled || settings["AzureWebJobs."+f.name+".Disabled"] == "true" || settings["AzureWebJobs."+f.name+".Disabled"] == "1" {
 		return true, nil
@@ -353,7 +353,7 @@ func (f *function) indexing(source string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("Microsoft.Azure.WebJobs.Host: Error indexing method 'Functions.%s'. %s: %w", f.name, source, err) //nolint:staticcheck // the host's words
+	return fmt.Errorf("Microsoft.Azure.WebJobs.Host: Error indexing method 'Functions.%s'. %s: %w", f.name, source, err)
 }
 
 var settingPattern = regexp.MustCompile(`%[^%]*%`)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http/httputil"
 	"os"
 	"strconv"
 	"time"
@@ -104,19 +103,7 @@ func (o *outgoing) write(conn net.Conn) {
 	if writeHead(w, o.method+" "+o.target+" HTTP/1.1", o.fields) != nil || o.body == nil {
 		return
 	}
-	if !o.chunked {
-		if _, err := io.Copy(w, o.body); err == nil {
-			_ = w.Flush()
-		}
-		return
-	}
-	chunks := httputil.NewChunkedWriter(w)
-	if _, err := io.Copy(chunks, o.body); err != nil {
-		return
-	}
-	_ = chunks.Close()
-	_, _ = w.WriteString("\r\n")
-	_ = w.Flush()
+	_ = passOn(w, o.body, o.chunked)
 }
 
 // impatient reads a body that may pause only so long.
@@ -258,7 +245,9 @@ func (h *Host) proxy(ctx context.Context, _ *function, in *incoming, id string) 
 	out.fields = append(out.fields, hostFields(id)...)
 	out.fields = append(out.fields, fields{
 		{"x-ms-invocation-id", id},
-		{"X-Forwarded-For", in.remote}, {"X-Forwarded-Host", in.fields.get("Host")}, {"X-Forwarded-Proto", "http"},
+		{"X-Forwarded-For", in.remote},
+		{"X-Forwarded-Host", in.fields.get("Host")},
+		{"X-Forwarded-Proto", "http"},
 	}...)
 	content := in.contentFields()
 	out.fields = append(out.fields, content...).joined()

@@ -282,7 +282,7 @@ func replayWebStop(t *testing.T, mode string, c shutdownCase, busy rule, after t
 	if broken := strings.Contains(want[1].(string), "ConnectionResetError"); broken != (got.failed == "broken off") || !broken && got.String() != want[1] {
 		t.Errorf("the call in flight: %s, recorded %s", got, want[1])
 	}
-	sameTime(t, "the call in flight", got.took, time.Duration(want[0].(float64))*time.Millisecond)
+	sameTime(t, "the call in flight", got.took, milliseconds(want[0]))
 }
 
 func replayQueueStop(t *testing.T, c shutdownCase, busy rule, after time.Duration) {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ticketbridge/handler/simulator/misbehave"
@@ -108,4 +109,26 @@ func TestTheHandlerIsKilledInTheMiddleOfACallOnRequest(t *testing.T) {
 			t.Errorf("the call after it: %s", got)
 		}
 	})
+}
+
+func TestACallerThatHangsUpIsMissedByTheHandler(t *testing.T) {
+	for _, mode := range []string{"proxying", "forwarding"} {
+		t.Run(mode, func(t *testing.T) {
+			bubble(t, "", func(t *testing.T) {
+				st := web(t, mode)
+				defer st.Stop()
+				st.script.play(rule{Match: "callout", DelayMs: 60_000})
+				start := time.Now()
+				if got := st.call("POST /api/callout HTTP/1.1", []string{"Host: localhost:7071", "Content-Length: 2"}, "{}", time.Second); got.failed != "timed out" {
+					t.Fatalf("the caller saw %s", got)
+				}
+				synctest.Wait()
+				st.script.mu.Lock()
+				defer st.script.mu.Unlock()
+				if len(st.script.gone) != 1 || st.script.gone[0].Sub(start) != time.Second {
+					t.Errorf("the handler saw its connection close at %v", st.script.gone)
+				}
+			})
+		})
+	}
 }

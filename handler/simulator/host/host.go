@@ -184,7 +184,7 @@ func (h *Host) report() {
 	}
 	loaded := 0
 	for _, f := range h.app.functions {
-		if !errors.As(f.err, new(errNotLoaded)) {
+		if !errors.As(f.err, new(notLoadedError)) {
 			loaded++
 		}
 	}
@@ -217,8 +217,12 @@ func (c Config) withDefaults() Config {
 		to       *time.Duration
 		recorded time.Duration
 	}{
-		{&t.StartTimeout, 34 * time.Second}, {&t.HTTPGrace, 30 * time.Second}, {&t.TriggerGrace, 10 * time.Second},
-		{&t.Idle, 240 * time.Second}, {&t.KillDelay, 2 * time.Second}, {&t.Visibility, 10 * time.Minute},
+		{&t.StartTimeout, 34 * time.Second},
+		{&t.HTTPGrace, 30 * time.Second},
+		{&t.TriggerGrace, 10 * time.Second},
+		{&t.Idle, 240 * time.Second},
+		{&t.KillDelay, 2 * time.Second},
+		{&t.Visibility, 10 * time.Minute},
 	} {
 		if *d.to == 0 {
 			*d.to = d.recorded

@@ -176,7 +176,7 @@ func TestQueuesNeedTheExtensionBundle(t *testing.T) {
 	if len(a.functions) != 1 || a.functions[0].err == nil || !strings.Contains(a.functions[0].err.Error(), "queueTrigger") {
 		t.Errorf("%v", a.functions[0].err)
 	}
-	if errors.As(a.functions[0].err, new(errNotLoaded)) {
+	if errors.As(a.functions[0].err, new(notLoadedError)) {
 		t.Error("the function is not counted")
 	}
 }

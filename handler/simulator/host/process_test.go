@@ -221,8 +221,14 @@ func TestACrashedHostLeavesItsHandlerBehind(t *testing.T) {
 		t.Errorf("the host ended with %v", e)
 	}
 	cancel()
-	for d := time.Now().Add(20 * time.Second); syscall.Kill(r.Pid, 0) == nil; runtime.Gosched() {
-		if time.Now().After(d) {
+	deadline := time.Now().Add(20 * time.Second)
+	for p := (onPort(h.c.Port)); ; runtime.Gosched() {
+		c, err := p.Dial(t.Context())
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+		if time.Now().After(deadline) {
 			t.Fatal("the orphan outlives the context")
 		}
 	}
@@ -311,18 +317,64 @@ func TestKeepAliveChunksAndContinueWorkWithAnotherClient(t *testing.T) {
 
 // echo is a handler that answers with what it got.
 func echo(ctx context.Context, l Launch) int {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", l.Port))
-	if err != nil {
-		return 1
-	}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return listen(ctx, l, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			w.WriteHeader(http.StatusBadRequest)
 		}
 		_, _ = w.Write(body)
-	})}
+	})
+}
+
+// listen serves as a handler until it is killed.
+func listen(ctx context.Context, l Launch, handle http.HandlerFunc) int {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", l.Port))
+	if err != nil {
+		return 1
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: handle}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	_ = server.Serve(ln)
 	return 0
+}
+
+func TestABodyReachesTheHandlerWhileItIsStillBeingSent(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan string, 1)
+	h := mustStart(t, Config{
+		App: webApp("proxying", nil), Keys: Keys{Off: true},
+		Worker: Func(func(ctx context.Context, l Launch) int {
+			return listen(ctx, l, func(w http.ResponseWriter, r *http.Request) {
+				first := make([]byte, 5)
+				_, _ = io.ReadFull(r.Body, first)
+				arrived <- string(first)
+				rest, _ := io.ReadAll(r.Body)
+				_, _ = w.Write(rest)
+			})
+		}),
+	})
+	<-h.Ready()
+	<-arrived // the probe has no body
+	body, write := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL()+"/api/console/x", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, _ = io.WriteString(write, "first")
+		if got := <-arrived; got != "first" {
+			_ = write.CloseWithError(fmt.Errorf("the handler got %q", got))
+			return
+		}
+		_, _ = io.WriteString(write, "second")
+		_ = write.Close()
+	}()
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != "second" {
+		t.Errorf("%q came back: %v", got, err)
+	}
 }

@@ -213,7 +213,7 @@ func adminMessage(text string) incomingMessage {
 	return incomingMessage{Message{InsertedOn: time.Now().Truncate(time.Second), ExpiresOn: forever, NextVisibleOn: forever}, text}
 }
 
-var errNotText = errors.New("System.Text.DecoderFallbackException: Unable to translate bytes from specified code page to Unicode.")
+var errNotText = errors.New("System.Text.DecoderFallbackException: Unable to translate bytes from specified code page to Unicode.") //nolint:staticcheck // the host's words
 
 // runQueue calls a queue function with a message. An error is that it failed.
 func (h *Host) runQueue(ctx context.Context, f *function, m incomingMessage, reason string) error {

@@ -343,6 +343,9 @@ func replayHTTP(t *testing.T, mode string, c httpCase) {
 	sameTime(t, "the call", got.took, time.Duration(c.Ms)*time.Millisecond)
 }
 
+// milliseconds is a recorded duration.
+func milliseconds(v any) time.Duration { return time.Duration(v.(float64) * 1e6) }
+
 // sameTime compares a time with the recorded one, which holds what the recorded machine needed as well: half a second for its first call.
 func sameTime(t *testing.T, what string, got, want time.Duration) {
 	t.Helper()

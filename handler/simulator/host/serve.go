@@ -216,37 +216,7 @@ func (c *caller) answer(req *request, a *response) error {
 	if err := writeHead(c.w, statusLine(a.status), f); err != nil || empty || a.body == nil {
 		return err
 	}
-	return c.send(a.body, chunked)
-}
-
-// send passes a body on as it comes.
-func (c *caller) send(body io.Reader, chunked bool) error {
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := body.Read(buf)
-		if n > 0 {
-			if chunked {
-				_, _ = c.w.WriteString(strconv.FormatInt(int64(n), 16) + "\r\n")
-			}
-			_, _ = c.w.Write(buf[:n])
-			if chunked {
-				_, _ = c.w.WriteString("\r\n")
-			}
-			if err := c.w.Flush(); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err // the caller sees it cut short
-		}
-	}
-	if chunked {
-		_, _ = c.w.WriteString("0\r\n\r\n")
-	}
-	return c.w.Flush()
+	return passOn(c.w, a.body, chunked) // after an error the caller sees it cut short
 }
 
 // respond answers a call, over the desk of faults. An error is that the connection is of no use any more.

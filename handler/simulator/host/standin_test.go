@@ -298,7 +298,7 @@ func (n *network) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 
 func (n *network) dial() (net.Conn, error) {
 	select {
 	case <-n.closed:
-		return nil, errors.New("Connection refused") //nolint:staticcheck // as recorded
+		return nil, errors.New("Connection refused")
 	default:
 	}
 	ours, theirs := net.Pipe()
@@ -306,7 +306,7 @@ func (n *network) dial() (net.Conn, error) {
 	case n.conns <- theirs:
 		return ours, nil
 	case <-n.closed:
-		return nil, errors.New("Connection refused") //nolint:staticcheck // as recorded
+		return nil, errors.New("Connection refused")
 	}
 }
 

@@ -81,6 +81,9 @@ func (s *supervisor) once(ctx context.Context) bool {
 	gone := make(chan struct{})
 	s.set(func() { s.proc, s.gone, s.exited, s.phase, s.restart = p, gone, false, starting, false })
 
+	if ctx.Err() != nil { // it came too late to be noticed
+		p.Kill()
+	}
 	exit := make(chan int, 1)
 	go func() {
 		defer close(gone)

@@ -107,7 +107,7 @@ func replayWebTimeout(t *testing.T, c timeoutCase) {
 			if got.String() != want[2] {
 				t.Errorf("%s: the caller got %s, recorded %s", name, got, want[2])
 			}
-			sameTime(t, name, got.took, time.Duration(want[1].(float64))*time.Millisecond)
+			sameTime(t, name, got.took, milliseconds(want[1]))
 		})
 	}
 	all.Wait()

@@ -219,6 +219,9 @@ func readRequest(r *bufio.Reader) (*request, error) {
 		return nil, errMalformed
 	}
 	req := &request{method: method, target: target, fields: f}
+	if _, ok := f.find("Host"); !ok && version == "HTTP/1.1" {
+		return nil, errMalformed
+	}
 	if version == "HTTP/1.0" {
 		req.fields = append(req.fields.without("Connection"), field{"Connection", "close"})
 	}
@@ -238,6 +241,36 @@ func writeHead(w *bufio.Writer, line string, f fields) error {
 		_, _ = w.WriteString(h.name + ": " + h.value + "\r\n")
 	}
 	_, _ = w.WriteString("\r\n")
+	return w.Flush()
+}
+
+// passOn writes a body as it comes.
+func passOn(w *bufio.Writer, body io.Reader, chunked bool) error {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			if chunked {
+				_, _ = w.WriteString(strconv.FormatInt(int64(n), 16) + "\r\n")
+			}
+			_, _ = w.Write(buf[:n])
+			if chunked {
+				_, _ = w.WriteString("\r\n")
+			}
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if chunked {
+		_, _ = w.WriteString("0\r\n\r\n")
+	}
 	return w.Flush()
 }
 
