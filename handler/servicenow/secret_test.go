@@ -183,6 +183,7 @@ func TestAMessageKeepsItsOwnWords(t *testing.T) {
 		"ALICE (Alice.Example) has 2 requests, see https://x/kb?id=7": "… (….…) has … requests, see https://x/kb?id=7",
 		"Invalid value " + aliceID + " in requested_for":              "Invalid value … in requested_for",
 		"mail alice@example.com or <b.c@d.example>":                   "mail … or <…>",
+		"no proxy at http://us:a;b(c@proxy.test:3128":                 "no proxy at http:…:3128",
 		"a\tb\r\n c \x00 \u2028d":                                     "a b c d",
 		strings.Repeat("x", 300):                                      strings.Repeat("x", 199) + "…",
 		"bad \xff utf-8":                                              "bad utf-8",
