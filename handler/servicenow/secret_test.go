@@ -61,7 +61,7 @@ func TestNoErrorHoldsASecretAnAddressOrAFieldValueWhateverIsAnswered(t *testing.
 	echo := func(r *http.Request) string {
 		body, _ := io.ReadAll(r.Body)
 		query, _ := url.QueryUnescape(r.URL.RawQuery)
-		said := []string{"for requester@example.net", "'Alice'", `"alice Example"`, r.Header.Get("Authorization"), r.Header.Get("X-Sn-Apikey"), password, url.QueryEscape(password)}
+		said := []string{"for requester@example.net", "'Alice'", `"alice Example"`, r.Header.Get("Authorization"), r.Header.Get("X-Sn-Apikey"), password, url.QueryEscape(password), base64.StdEncoding.EncodeToString([]byte(password))}
 		var fields map[string]string
 		_ = json.Unmarshal(body, &fields)
 		for _, v := range fields {
