@@ -459,7 +459,7 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 		}
 		switch st {
 		case answered:
-			return s.told(ctx, "Graph says that the request goes on: an earlier attempt had reached it")
+			return s.told(ctx, "Graph says that the request was answered: an earlier attempt had reached it")
 		case timedOut:
 			return s.end(ctx, correlation.Expired, "Entra stopped waiting before it could be told")
 		case gone:
@@ -494,9 +494,9 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 	case st == gone:
 		return s.end(ctx, correlation.Withdrawn, "the request no longer waits in Entra")
 	case st == answered && fault.Is(err, fault.Unclear):
-		return s.told(ctx, "the answer to our call was lost; Graph says that the request goes on")
+		return s.told(ctx, "the answer to our call was lost; Graph says that the request was answered")
 	case st == answered && !s.fresh:
-		return s.told(ctx, "Graph says that the request goes on: an earlier attempt had reached it")
+		return s.told(ctx, "Graph says that the request was answered: an earlier attempt had reached it")
 	case st == answered:
 		return s.end(ctx, correlation.Withdrawn, "the request had been answered in Entra by somebody else")
 	case fault.Is(err, fault.Unclear):
@@ -595,7 +595,10 @@ func (s *step) takeOver(ctx context.Context, lease time.Duration) (bool, error) 
 		return false, nil
 	}
 	s.c.Lease(s.owner, now.Add(lease))
-	return true, s.save(ctx)
+	if err := s.save(ctx); err != nil {
+		return false, err // somebody else was quicker, or nobody knows of our lease
+	}
+	return true, nil
 }
 
 // tryLater records a failed attempt and sends a message for the next one, or fails the correlation when there is none.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -283,7 +284,7 @@ func TestAnAnswerThatWasLostIsAskedForAndNotGivenTwice(t *testing.T) {
 		w.tap.reset(nil)
 		w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
 		w.until(key, correlation.Resumed)
-		w.says(key, "the answer to our call was lost; Graph says that the request goes on")
+		w.says(key, "the answer to our call was lost; Graph says that the request was answered")
 		if calls := w.tap.calls(); calls["answer"] != 1 || calls["ask"] != 1 {
 			t.Errorf("calls: %v", calls)
 		}
@@ -377,6 +378,65 @@ func TestTwoInstancesOnOneStorageDoNothingTwice(t *testing.T) {
 		for _, key := range keys {
 			w.until(key, correlation.Resumed)
 			w.check(key)
+		}
+	})
+}
+
+// Several find an intent whose owner died, at the same time: one of them takes it over.
+func TestAnIntentIsTakenOverByOneOnly(t *testing.T) {
+	for op, why := range map[string]string{"create ticket": workflow.WhyCallout, "answer": workflow.WhyClosed} {
+		inWorld(t, nil, func(w *world) {
+			w.silent = true
+			died := false
+			w.tap.reset(func(_ int, what string) fate {
+				if what != op || died {
+					return passes
+				}
+				died = true
+				return killedBefore
+			})
+			key := w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
+			if op == "answer" {
+				w.until(key, correlation.Open)
+				w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
+			}
+			w.run(time.Minute, func() bool { return died })
+			time.Sleep(5 * time.Minute) // the lease ends
+			w.tap.reset(func(int, string) fate {
+				time.Sleep(time.Second) // each call takes its time, so that all are at the same point
+				return passes
+			})
+			var all sync.WaitGroup
+			for range 5 {
+				all.Go(func() {
+					if err := w.first.Advance(w.invocation(), workflow.Message{Key: key, Why: why}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if n := w.called(op); n != 1 {
+				t.Errorf("%s: %d times", op, n)
+			}
+			w.check(key)
+		})
+	}
+}
+
+func TestWithoutALeaseOnRecordNobodyActs(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		key := w.planned(ticket.OnRejectedDeny, "sc_request")
+		w.tap.reset(func(_ int, op string) fate {
+			if op == "save" {
+				return refused
+			}
+			return passes
+		})
+		if err := w.first.Advance(w.ctx, workflow.Message{Key: key, Why: workflow.WhyRetry}); !fault.Is(err, fault.Unreachable) {
+			t.Errorf("%v", err)
+		}
+		if calls := w.tap.calls(); calls["save"] != 1 || calls["find ticket"]+calls["create ticket"] > 0 {
+			t.Errorf("calls: %v", calls)
 		}
 	})
 }

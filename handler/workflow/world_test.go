@@ -53,7 +53,7 @@ type world struct {
 	swept    time.Time // when the sweep last ran
 	poisoned []string
 	failures []error // what Advance returned
-	silent   bool // the sweep does not run
+	silent   bool    // the sweep does not run
 }
 
 // A setup changes what a world is made of, before it is.
