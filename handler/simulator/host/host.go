@@ -1,5 +1,8 @@
 // Package host is a stand-in for the Azure Functions host: it reads an app's folder, starts its custom handler, and calls it as the host does for HTTP
 // requests, queue messages and timers. It behaves as recorded on host 4.1037, and misbehaves on request.
+//
+// It is not the host in what the handler cannot see and no recording shows: each call has a connection of its own, an idle queue is asked without
+// jitter, and the lock of a timer ends with its host. Routes have no constraints, and bindings other than those of HTTP, queues and timers do not exist.
 package host
 
 import (

@@ -303,6 +303,9 @@ func replayHTTP(t *testing.T, mode string, c httpCase) {
 	if len(calls) != c.Deliveries {
 		t.Errorf("delivered %d times, recorded %d times", len(calls), c.Deliveries)
 	}
+	if st.script.broken > 0 {
+		t.Error("the handler got a body that it could not read")
+	}
 	i := 0
 	for _, want := range c.HandlerGot {
 		if want.Method == nil { // the recording handler saw a connection close

@@ -52,6 +52,7 @@ type script struct {
 	used   map[int]int
 	got    []delivery
 	starts []time.Time
+	broken int         // calls whose body could not be read
 	gone   []time.Time // when connections of unanswered calls were closed by the host
 	last   *scripted
 	launch Launch
@@ -143,6 +144,9 @@ func (p *scripted) handle(c net.Conn) {
 		var body []byte
 		if req.body != nil {
 			if body, err = io.ReadAll(req.body); err != nil {
+				p.s.mu.Lock()
+				p.s.broken++
+				p.s.mu.Unlock()
 				return
 			}
 		}
