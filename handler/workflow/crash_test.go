@@ -106,7 +106,7 @@ func TestWhereverALifeIsCutItGoesOnToTheSameEnd(t *testing.T) {
 
 // The same with everything at once: calls that fail by chance, processes that die, callouts and notifications that come twice or in another order.
 func TestInAStormNothingIsLostAndNothingHappensTwice(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(16) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			inWorld(t, nil, func(w *world) {

@@ -150,6 +150,18 @@ func TestWithoutTimeForAllTheRestIsOpenedByAnotherMessage(t *testing.T) {
 	})
 }
 
+func TestTheLeaseIsLongEnoughForEachOfSeveralSlowTickets(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		key := w.planned(ticket.OnRejectedDeny, "sc_request", "incident", "change_request", "sc_task")
+		w.now.Faults.Add(misbehave.Fault{Match: "POST", DelayAnswer: 25 * time.Second})
+		w.until(key, correlation.Open)
+		if strings.Contains(w.timeline(key), "attempt") {
+			t.Errorf("it took more than one attempt:\n%s", w.timeline(key))
+		}
+		w.check(key)
+	})
+}
+
 func TestOnlyTicketsThatAreStillOpenAreToldOfTheEnd(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		key := w.planned(ticket.OnRejectedDeny, "sc_request", "incident", "change_request")
