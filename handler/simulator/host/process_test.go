@@ -222,8 +222,8 @@ func TestACrashedHostLeavesItsHandlerBehind(t *testing.T) {
 	}
 	cancel()
 	deadline := time.Now().Add(20 * time.Second)
-	for p := (onPort(h.c.Port)); ; runtime.Gosched() {
-		c, err := p.Dial(t.Context())
+	for ; ; runtime.Gosched() {
+		c, err := onPort(h.c.Port).Dial(t.Context())
 		if err != nil {
 			return
 		}

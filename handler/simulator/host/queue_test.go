@@ -495,3 +495,52 @@ func TestTextIsTakenAsItIsWhenHostJSONSaysSo(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatTheHandlerSaysInAnAnswerIsLoggedWhenTheAnswerIsASuccess(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		q := newLedger(t)
+		says := rule{Match: "advance", Times: 1, Status: 500, Headers: wellDone.Headers, Body: `{"Logs":["of a failure"]}`}
+		well := rule{Match: "advance", Status: 201, Headers: wellDone.Headers, Body: `{"Logs":["first","second é"]}`}
+		st := queueStage(t, &script{rules: []rule{says, well}}, q, `"maxPollingInterval":"00:00:02"`)
+		defer st.Stop()
+		q.fill(t, 1)
+		time.Sleep(5 * time.Second)
+		var got []string
+		for _, e := range st.entries() {
+			if e.Category == "Function.advance.User" && e.Level == Information {
+				got = append(got, e.Text)
+			}
+		}
+		if !slices.Equal(got, []string{"first", "second é"}) {
+			t.Errorf("logged %q", got)
+		}
+	})
+}
+
+func TestAHostThatStopsTakesNoMessageAnyMore(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		q := newLedger(t)
+		s := &script{rules: []rule{{Match: "console", DelayMs: 20_000}}}
+		app := webApp("proxying", map[string]string{"advance/function.json": advanceJSON, "sweep/function.json": sweepJSON})
+		st := begin(t, s, Config{App: app, Queues: q, Settings: map[string]string{"SWEEP_SCHEDULE": "*/5 * * * * *"}})
+		<-st.Ready()
+		inFlight := make(chan seen, 1)
+		go func() {
+			inFlight <- st.call("GET /api/console/x HTTP/1.1", []string{"Host: localhost:7071"}, "", time.Hour)
+		}()
+		time.Sleep(time.Second)
+		stopped := make(chan Exit, 1)
+		go func() { stopped <- st.Stop() }()
+		synctest.Wait()
+		q.fill(t, 1)
+		if e := <-stopped; e.Code != 0 {
+			t.Errorf("the host ended with %v", e)
+		}
+		if got := <-inFlight; got.line != "HTTP/1.1 200 OK" {
+			t.Errorf("the call in flight: %s", got)
+		}
+		if n := len(s.calls()); n != 1 {
+			t.Errorf("%d calls besides the one in flight", n-1)
+		}
+	})
+}

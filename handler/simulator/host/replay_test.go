@@ -304,7 +304,7 @@ func replayHTTP(t *testing.T, mode string, c httpCase) {
 		t.Errorf("delivered %d times, recorded %d times", len(calls), c.Deliveries)
 	}
 	if st.script.broken > 0 {
-		t.Error("the handler got a body that it could not read")
+		t.Error("the handler got a call that it could not read")
 	}
 	i := 0
 	for _, want := range c.HandlerGot {

@@ -52,7 +52,7 @@ type script struct {
 	used   map[int]int
 	got    []delivery
 	starts []time.Time
-	broken int         // calls whose body could not be read
+	broken int         // calls that could not be read
 	gone   []time.Time // when connections of unanswered calls were closed by the host
 	last   *scripted
 	launch Launch
@@ -139,6 +139,11 @@ func (p *scripted) handle(c net.Conn) {
 	for {
 		req, err := readRequest(r)
 		if err != nil {
+			if errors.Is(err, errMalformed) {
+				p.s.mu.Lock()
+				p.s.broken++
+				p.s.mu.Unlock()
+			}
 			return
 		}
 		var body []byte
