@@ -117,7 +117,8 @@ func (a *tenant) fetches() int {
 func newTenant() *tenant {
 	k := rsaKeys()
 	return &tenant{keys: []any{
-		map[string]any{"kty": "EC", "kid": "ec", "crv": "P-256", "x": "AA", "y": "AA"}, "nonsense",
+		map[string]any{"kty": "EC", "kid": "ec", "crv": "P-256", "x": "AA", "y": "AA"},
+		"nonsense",
 		jwk("old", &k[0].PublicKey), jwk("new", &k[1].PublicKey),
 	}}
 }

@@ -32,10 +32,9 @@ func message(body []byte) (text []byte, dequeued string, err error) {
 	}
 	for range 2 {
 		var inner string
-		if json.Unmarshal(text, &inner) != nil {
-			break
+		if json.Unmarshal(text, &inner) == nil {
+			text = []byte(inner)
 		}
-		text = []byte(inner)
 	}
 	return text, count(env.Metadata.DequeueCount), nil
 }

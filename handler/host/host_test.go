@@ -265,10 +265,16 @@ func TestACalloutIsAnsweredByWhatBecameOfIt(t *testing.T) {
 		err     error
 		want    string // status and body, or status and field
 	}{
-		"remembered": {workflow.Receipt{RequestID: requestID, StageInstanceID: stageID, State: correlation.Received}, nil,
-			`202 {"requestId":"` + requestID + `","stageInstanceId":"` + stageID + `","state":"received"}`},
-		"repeated": {workflow.Receipt{RequestID: requestID, StageInstanceID: stageID, State: correlation.Open, Duplicate: true}, nil,
-			`202 {"requestId":"` + requestID + `","stageInstanceId":"` + stageID + `","state":"open","duplicate":true}`},
+		"remembered": {
+			workflow.Receipt{RequestID: requestID, StageInstanceID: stageID, State: correlation.Received},
+			nil,
+			`202 {"requestId":"` + requestID + `","stageInstanceId":"` + stageID + `","state":"received"}`,
+		},
+		"repeated": {
+			workflow.Receipt{RequestID: requestID, StageInstanceID: stageID, State: correlation.Open, Duplicate: true},
+			nil,
+			`202 {"requestId":"` + requestID + `","stageInstanceId":"` + stageID + `","state":"open","duplicate":true}`,
+		},
 		"connection test":             {workflow.Receipt{Test: true}, nil, `202 {"state":"connectionTest"}`},
 		"wrong input":                 {err: &fault.Error{Reason: fault.Invalid, Field: "Stage", Detail: "is odd"}, want: "400 Stage"},
 		"another catalog":             {err: &fault.Error{Reason: fault.Forbidden, Field: "AccessPackageCatalog.Id", Detail: "not here"}, want: "403 AccessPackageCatalog.Id"},
@@ -562,9 +568,8 @@ func TestAPanicIsAnAnswerAndOneLogLine(t *testing.T) {
 		closed:  func(context.Context, workflow.Closed) error { panic(errors.New("boom")) },
 		advance: func(context.Context, workflow.Message) error { panic(http.ErrAbortHandler) },
 		sweep: func(context.Context) (workflow.Swept, error) {
-			var m map[string]int
-			m["x"] = 1
-			return workflow.Swept{}, nil
+			var none *workflow.Swept
+			return *none, nil
 		},
 	}
 	half := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -147,15 +147,15 @@ func (s *Settings) checkServiceNow(p *problems) {
 }
 
 func (s *Settings) checkTimes(p *problems) {
-	between := func(name string, d, low, high time.Duration) {
-		if (d < low || d > high) && !p.has(name) {
-			p.add(name, d.String(), fmt.Sprintf("a duration from %s to %s, as in 30s or 5m", low, high))
+	atMost := func(high time.Duration, name string, d time.Duration) {
+		if (d < time.Second || d > high) && !p.has(name) {
+			p.add(name, d.String(), fmt.Sprintf("a duration from %s to %s, as in 30s or 5m", time.Second, high))
 		}
 	}
-	between("SERVICENOW_TIMEOUT", s.ServiceNowTimeout, time.Second, 40*time.Second)
-	between("GRAPH_TIMEOUT", s.GraphTimeout, time.Second, 30*time.Second)
-	between("SERVICENOW_SETTLE", s.ServiceNowSettle, time.Second, time.Hour)
-	between("CHECK_INTERVAL", s.CheckInterval, time.Second, 24*time.Hour)
+	atMost(40*time.Second, "SERVICENOW_TIMEOUT", s.ServiceNowTimeout)
+	atMost(30*time.Second, "GRAPH_TIMEOUT", s.GraphTimeout)
+	atMost(time.Hour, "SERVICENOW_SETTLE", s.ServiceNowSettle)
+	atMost(24*time.Hour, "CHECK_INTERVAL", s.CheckInterval)
 }
 
 // Secret says whether a setting's value must never be shown.

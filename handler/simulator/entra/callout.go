@@ -165,8 +165,9 @@ func (x *extension) text(part, name string) string {
 	return s
 }
 
-func (x *extension) number(part, name string, otherwise int64) int64 {
-	switch n := x.part(part)[name].(type) {
+// client returns a number of the client configuration.
+func (x *extension) client(name string, otherwise int64) int64 {
+	switch n := x.part("clientConfiguration")[name].(type) {
 	case int:
 		return int64(n)
 	case int64:
@@ -186,7 +187,7 @@ func (x *extension) wait() time.Duration {
 }
 
 func (x *extension) patience() time.Duration {
-	return time.Duration(x.number("clientConfiguration", "timeoutInMilliseconds", 1000)) * time.Millisecond
+	return time.Duration(x.client("timeoutInMilliseconds", 1000)) * time.Millisecond
 }
 
-func (x *extension) retries() int { return int(x.number("clientConfiguration", "maximumRetries", 0)) }
+func (x *extension) retries() int { return int(x.client("maximumRetries", 0)) }

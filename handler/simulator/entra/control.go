@@ -161,7 +161,8 @@ func (d *Directory) controlSubmit(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Directory) controlAct(w http.ResponseWriter, r *http.Request) {
-	id, err := r.PathValue("id"), error(nil)
+	id := r.PathValue("id")
+	var err error
 	switch r.PathValue("action") {
 	case "withdraw":
 		err = d.Withdraw(id)

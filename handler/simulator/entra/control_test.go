@@ -1,12 +1,11 @@
 package entra
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
-
-	"encoding/json"
 )
 
 func TestThePersonWithCurlSteersTheStandIn(t *testing.T) {

@@ -72,7 +72,9 @@ func (d *Directory) showRoleAssignment(a *roleAssignment) entity {
 func showRoleDefinitions() []entity {
 	var out []entity
 	for _, r := range []struct{ id, name string }{
-		{roleCatalogOwner, "Catalog owner"}, {roleCatalogReader, "Catalog reader"}, {rolePackageManager, "Access package manager"},
+		{roleCatalogOwner, "Catalog owner"},
+		{roleCatalogReader, "Catalog reader"},
+		{rolePackageManager, "Access package manager"},
 		{roleAssignmentManager, "Access package assignment manager"},
 	} {
 		out = append(out, entity{

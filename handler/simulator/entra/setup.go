@@ -150,10 +150,10 @@ func (d *Directory) badExtension(before, x *extension, who caller) string {
 	default:
 		return "The endpointConfiguration is required."
 	}
-	if ms := x.number("clientConfiguration", "timeoutInMilliseconds", 1000); ms < 200 || ms > 2000 {
+	if ms := x.client("timeoutInMilliseconds", 1000); ms < 200 || ms > 2000 {
 		return "timeoutInMilliseconds must be from 200 to 2000."
 	}
-	if n := x.number("clientConfiguration", "maximumRetries", 0); n < 0 || n > 1 {
+	if n := x.client("maximumRetries", 0); n < 0 || n > 1 {
 		return "maximumRetries must be 0 or 1."
 	}
 	if x.part("callbackConfiguration") != nil {

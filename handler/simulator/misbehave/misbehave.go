@@ -277,7 +277,7 @@ func handle(next http.Handler, r *http.Request, body []byte) (kept *recorder) {
 	again.Body = io.NopCloser(bytes.NewReader(body))
 	kept = newRecorder()
 	defer func() {
-		if p := recover(); p == http.ErrAbortHandler {
+		if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // what panics is this very value
 			kept.aborted = true
 		} else if p != nil {
 			panic(p)

@@ -68,8 +68,10 @@ func TestACallWithoutAFaultPassesUnchanged(t *testing.T) {
 func TestAStatusAnswersWithoutHandlingAndOnlyTheCallsAskedFor(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, desk *misbehave.Desk, effects *atomic.Int32, client *http.Client, url string) {
-		desk.Add(misbehave.Fault{Match: "POST /a", Skip: 1, Times: 2, Status: 429, RetryAfter: "7", Body: `{"x":1}`,
-			Header: map[string]string{"X-RateLimit-Limit": "10"}})
+		desk.Add(misbehave.Fault{
+			Match: "POST /a", Skip: 1, Times: 2, Status: 429, RetryAfter: "7", Body: `{"x":1}`,
+			Header: map[string]string{"X-RateLimit-Limit": "10"},
+		})
 		var got []int
 		for range 4 {
 			r, body, err := post(t, client, url+"/a/b")

@@ -119,7 +119,8 @@ func TestATokenIsGoodForThirtyMinutes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		instance, err := servicenow.New(servicenow.Config{
-			Users: []servicenow.User{{UserName: "bridge"}}, OAuthClients: []servicenow.OAuthClient{{ID: "id", Secret: "hush", User: "bridge"}}})
+			Users: []servicenow.User{{UserName: "bridge"}}, OAuthClients: []servicenow.OAuthClient{{ID: "id", Secret: "hush", User: "bridge"}},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

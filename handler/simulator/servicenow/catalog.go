@@ -33,8 +33,10 @@ func (i *Instance) addCatalogItem(item *CatalogItem) error {
 	if i.records[item.SysID] != nil {
 		return fmt.Errorf("the catalog item %q has a sys_id that is taken", item.Name)
 	}
-	rec := i.insert(i.tables["sc_cat_item"], map[string]string{"name": item.Name, "short_description": item.ShortDescription,
-		"active": strconv.FormatBool(!item.Inactive)}, systemUser)
+	rec := i.insert(i.tables["sc_cat_item"], map[string]string{
+		"name": item.Name, "short_description": item.ShortDescription,
+		"active": strconv.FormatBool(!item.Inactive),
+	}, systemUser)
 	if item.SysID == "" {
 		item.SysID = rec.id()
 	}
@@ -103,8 +105,10 @@ func describe(item CatalogItem) map[string]any {
 		}
 		variables = append(variables, map[string]any{"name": v.Name, "label": name, "mandatory": v.Mandatory, "type": 6, "value": ""})
 	}
-	return map[string]any{"sys_id": item.SysID, "name": item.Name, "short_description": item.ShortDescription, "type": "catalog_item",
-		"order": 0, "show_price": false, "mandatory_attachment": false, "variables": variables}
+	return map[string]any{
+		"sys_id": item.SysID, "name": item.Name, "short_description": item.ShortDescription, "type": "catalog_item",
+		"order": 0, "show_price": false, "mandatory_attachment": false, "variables": variables,
+	}
 }
 
 // order is order_now: it makes a request, an item and the tasks of the item's flow, and answers 200 with the request.
@@ -148,16 +152,22 @@ func (i *Instance) order(c *call, item CatalogItem) *apiError {
 		}
 	}
 
-	request := i.insert(i.tables["sc_request"], map[string]string{"requested_for": forUser, "request_state": "in_process", "approval": "approved",
-		"short_description": item.Name}, by)
-	rec := i.insert(i.tables["sc_req_item"], map[string]string{"request": request.id(), "parent": request.id(), "cat_item": item.SysID,
+	request := i.insert(i.tables["sc_request"], map[string]string{
+		"requested_for": forUser, "request_state": "in_process", "approval": "approved",
+		"short_description": item.Name,
+	}, by)
+	rec := i.insert(i.tables["sc_req_item"], map[string]string{
+		"request": request.id(), "parent": request.id(), "cat_item": item.SysID,
 		"requested_for": forUser, "quantity": strconv.Itoa(quantity), "state": "2", "approval": "approved", "stage": "fulfillment",
-		"short_description": item.ShortDescription}, by)
+		"short_description": item.ShortDescription,
+	}, by)
 	rec.variables = maps.Clone(variables)
 	request.ordered, rec.ordered = true, true
 	for _, description := range item.Tasks {
-		task := i.insert(i.tables["sc_task"], map[string]string{"request": request.id(), "request_item": rec.id(), "parent": rec.id(),
-			"short_description": description}, by)
+		task := i.insert(i.tables["sc_task"], map[string]string{
+			"request": request.id(), "request_item": rec.id(), "parent": rec.id(),
+			"short_description": description,
+		}, by)
 		task.ordered = true
 	}
 	writeJSON(c.w, http.StatusOK, map[string]any{"result": map[string]any{

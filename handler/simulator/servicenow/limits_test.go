@@ -17,7 +17,8 @@ func TestARateRuleCountsByTheHourAndSaysWhenToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		instance, err := servicenow.New(servicenow.Config{
 			Users:     []servicenow.User{{UserName: "bridge", Password: "secret"}, {UserName: "other", Password: "secret"}},
-			RateRules: []servicenow.RateRule{{PerHour: 1}, {PerHour: 2, User: "bridge"}, {PerHour: 5, Path: "/api/now/v2/table/sys_user"}}})
+			RateRules: []servicenow.RateRule{{PerHour: 1}, {PerHour: 2, User: "bridge"}, {PerHour: 5, Path: "/api/now/v2/table/sys_user"}},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

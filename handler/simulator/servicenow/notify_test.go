@@ -147,8 +147,10 @@ func TestANotificationProvesItself(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	key := []byte("0123456789abcdef")
-	l := listen(t, s, servicenow.Notification{HMACKey: base64.StdEncoding.EncodeToString(key), SignatureHeader: "X-Sig",
-		Token: func(context.Context) (string, error) { return "token", nil }})
+	l := listen(t, s, servicenow.Notification{
+		HMACKey: base64.StdEncoding.EncodeToString(key), SignatureHeader: "X-Sig",
+		Token: func(context.Context) (string, error) { return "token", nil },
+	})
 	if err := s.Close(s.create("task", map[string]string{"correlation_id": "a"})["sys_id"].(string), servicenow.Closing{Outcome: servicenow.Cancelled}); err != nil {
 		t.Fatal(err)
 	}

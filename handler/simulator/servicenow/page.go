@@ -263,8 +263,10 @@ func age(d time.Duration) string {
 }
 
 // firstFields are shown first, in this order; the rest follows as the table has it.
-var firstFields = []string{"number", "request_state", "state", "approval", "requested_for", "caller_id", "requested_by", "cat_item", "request", "request_item",
-	"short_description", "description", "correlation_id", "correlation_display"}
+var firstFields = []string{
+	"number", "request_state", "state", "approval", "requested_for", "caller_id", "requested_by", "cat_item", "request", "request_item",
+	"short_description", "description", "correlation_id", "correlation_display",
+}
 
 func (p *pages) ticket(w http.ResponseWriter, r *http.Request, name, sysID string) {
 	i := p.instance

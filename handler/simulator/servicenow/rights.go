@@ -99,8 +99,10 @@ func (i *Instance) policy(t *table, op Operation, rec *record, values map[string
 			continue
 		}
 		if p.Abort != "" {
-			return &apiError{http.StatusForbidden, "Operation Failed",
-				"Operation against file '" + t.name + "' was aborted by Business Rule '" + p.Abort + "'. Business Rule Stack:" + p.Abort}
+			return &apiError{
+				http.StatusForbidden, "Operation Failed",
+				"Operation against file '" + t.name + "' was aborted by Business Rule '" + p.Abort + "'. Business Rule Stack:" + p.Abort,
+			}
 		}
 		var missing []string
 		for _, name := range p.Mandatory {

@@ -138,7 +138,7 @@ var (
 
 func newSchema(cfg Config) (map[string]*table, error) {
 	tables := map[string]*table{}
-	define := func(t *table, parent string, columns ...Column) *table {
+	define := func(t *table, parent string, columns ...Column) {
 		t.columns = map[string]*Column{}
 		if p := tables[parent]; p != nil {
 			t.parent, t.columns, t.order = p, maps.Clone(p.columns), slices.Clone(p.order)
@@ -166,7 +166,6 @@ func newSchema(cfg Config) (map[string]*table, error) {
 		}
 		t.add(columns...)
 		tables[t.name] = t
-		return t
 	}
 	user := func(name string) Column { return Column{Name: name, Kind: Reference, Refers: "sys_user"} }
 
@@ -211,14 +210,16 @@ func newSchema(cfg Config) (map[string]*table, error) {
 
 	define(&table{name: "incident", label: "Incident", prefix: "INC", next: 10001, closed: []string{"7", "8"}, outcomes: map[Outcome]map[string]string{
 		Complete: {"state": "6", "close_code": "Solution provided"}, Incomplete: {"state": "8"}, Cancelled: {"state": "8"},
-		Rejected: {"state": "8", "approval": "rejected"}}}, "task",
+		Rejected: {"state": "8", "approval": "rejected"},
+	}}, "task",
 		Column{Name: "state", Kind: Integer, Choices: incidentStates, Default: "1"},
 		Column{Name: "incident_state", Kind: Integer, Choices: incidentStates, Default: "1"},
 		user("caller_id"), Column{Name: "category"}, Column{Name: "close_code", Label: "Resolution code"},
 		Column{Name: "resolved_at", Kind: DateTime}, user("resolved_by"))
 	define(&table{name: "sc_request", label: "Request", prefix: "REQ", next: 10001, outcomes: map[Outcome]map[string]string{
 		Complete: {"request_state": "closed_complete"}, Incomplete: {"request_state": "closed_incomplete"},
-		Cancelled: {"request_state": "closed_cancelled"}, Rejected: {"request_state": "closed_rejected", "approval": "rejected"}}}, "task",
+		Cancelled: {"request_state": "closed_cancelled"}, Rejected: {"request_state": "closed_rejected", "approval": "rejected"},
+	}}, "task",
 		Column{Name: "request_state", Choices: requestStates, Default: "requested"},
 		Column{Name: "stage", Default: "requested"},
 		user("requested_for"), Column{Name: "requested_date", Kind: DateTime}, Column{Name: "special_instructions", Max: 4000})
@@ -229,7 +230,8 @@ func newSchema(cfg Config) (map[string]*table, error) {
 		Column{Name: "request", Kind: Reference, Refers: "sc_request"}, Column{Name: "request_item", Kind: Reference, Refers: "sc_req_item"})
 	define(&table{name: "change_request", label: "Change request", prefix: "CHG", next: 30001, closed: []string{"3", "4"}, outcomes: map[Outcome]map[string]string{
 		Complete: {"state": "3", "close_code": "successful"}, Incomplete: {"state": "3", "close_code": "unsuccessful"},
-		Cancelled: {"state": "4"}, Rejected: {"state": "4", "approval": "rejected"}}}, "task",
+		Cancelled: {"state": "4"}, Rejected: {"state": "4", "approval": "rejected"},
+	}}, "task",
 		Column{Name: "state", Kind: Integer, Choices: changeStates, Default: "-5"},
 		Column{Name: "type", Default: "normal"}, user("requested_by"),
 		Column{Name: "close_code", Choices: choices("successful", "Successful", "successful_issues", "Successful with issues", "unsuccessful", "Unsuccessful")},
@@ -303,8 +305,10 @@ func (i *Instance) describeSchema() {
 		}
 		for _, column := range t.own {
 			c := t.columns[column]
-			i.insert(i.tables["sys_dictionary"], map[string]string{"name": name, "element": c.Name, "column_label": c.Label,
-				"internal_type": string(c.Kind), "max_length": strconv.Itoa(c.Max), "reference": c.Refers}, systemUser)
+			i.insert(i.tables["sys_dictionary"], map[string]string{
+				"name": name, "element": c.Name, "column_label": c.Label,
+				"internal_type": string(c.Kind), "max_length": strconv.Itoa(c.Max), "reference": c.Refers,
+			}, systemUser)
 			for _, choice := range c.Choices {
 				i.insert(i.tables["sys_choice"], map[string]string{"name": name, "element": c.Name, "value": choice.Value, "label": choice.Label}, systemUser)
 			}

@@ -38,8 +38,10 @@ func start(t *testing.T, change ...func(*servicenow.Config)) *site {
 			{UserName: "alice@example.com", Name: "Requester One", Email: "alice@example.com", SysID: aliceID},
 		},
 		Groups: []string{"Access team"},
-		Catalog: []servicenow.CatalogItem{{SysID: itemID, Name: "Application access", ShortDescription: "Access to an application",
-			Variables: []servicenow.Variable{{Name: "stage_instance_id", Mandatory: true}, {Name: "package"}}, Tasks: []string{"Set up", "Verify"}}},
+		Catalog: []servicenow.CatalogItem{{
+			SysID: itemID, Name: "Application access", ShortDescription: "Access to an application",
+			Variables: []servicenow.Variable{{Name: "stage_instance_id", Mandatory: true}, {Name: "package"}}, Tasks: []string{"Set up", "Verify"},
+		}},
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -55,8 +57,10 @@ func start(t *testing.T, change ...func(*servicenow.Config)) *site {
 	t.Cleanup(stop)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &site{Instance: instance, t: t, url: url, user: "bridge", client: &http.Client{Transport: transport},
-		header: http.Header{"Accept": {"application/json"}, "Content-Type": {"application/json"}}}
+	return &site{
+		Instance: instance, t: t, url: url, user: "bridge", client: &http.Client{Transport: transport},
+		header: http.Header{"Accept": {"application/json"}, "Content-Type": {"application/json"}},
+	}
 }
 
 type answer struct {
@@ -275,8 +279,10 @@ func TestAReferenceIsAnObjectUnlessAskedOtherwise(t *testing.T) {
 		"":                                     {"requested_for": map[string]any{"link": link, "value": aliceID}, "request_state": "requested"},
 		"&sysparm_exclude_reference_link=true": {"requested_for": aliceID, "request_state": "requested"},
 		"&sysparm_display_value=true":          {"requested_for": map[string]any{"link": link, "display_value": "Requester One"}, "request_state": "Pending Approval"},
-		"&sysparm_display_value=all": {"requested_for": map[string]any{"link": link, "display_value": "Requester One", "value": aliceID},
-			"request_state": map[string]any{"display_value": "Pending Approval", "value": "requested"}},
+		"&sysparm_display_value=all": {
+			"requested_for": map[string]any{"link": link, "display_value": "Requester One", "value": aliceID},
+			"request_state": map[string]any{"display_value": "Pending Approval", "value": "requested"},
+		},
 		"&sysparm_display_value=true&sysparm_exclude_reference_link=true": {"requested_for": "Requester One", "request_state": "Pending Approval"},
 	} {
 		got := s.do("GET", path+params, nil).want(200).result()

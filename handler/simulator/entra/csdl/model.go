@@ -166,16 +166,6 @@ func (m *Model) Derives(typ, base string) bool {
 	return false
 }
 
-func (m *Model) derived(base string) []*Type {
-	var out []*Type
-	for _, t := range m.Types() {
-		if t.Name != base && m.Derives(t.Name, base) {
-			out = append(out, t)
-		}
-	}
-	return out
-}
-
 // operation finds an action or function bound to the type, or to one of its bases.
 func (m *Model) operation(on Ref, name string) *Operation {
 	name = strings.TrimPrefix(name, m.namespace+".")
