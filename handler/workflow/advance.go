@@ -113,8 +113,9 @@ type step struct {
 	c     *correlation.Correlation
 	m     Message
 	owner string
-	fresh bool // the intent was put on record in this very pass, so nobody can have acted on it
-	look  bool // tickets may have changed while they were being opened: read them once they are open
+	fresh bool          // the intent was put on record in this very pass, so nobody can have acted on it
+	look  bool          // tickets may have changed while they were being opened: read them once they are open
+	seen  RequestStatus // how the request stood when Graph was last asked in this pass
 	saved bool
 }
 
@@ -201,7 +202,7 @@ func (s *step) lookUp(ctx context.Context, drafts []ticket.Draft) error {
 			cancel()
 			switch {
 			case err != nil && fault.ReasonOf(err).Temporary():
-				return fmt.Errorf("look up who the ticket is for: %w", err)
+				return err
 			case err != nil:
 				s.c.Note(time.Now().UTC(), column+" stays empty: "+brief(err), invocation(ctx))
 			case !found:
@@ -285,7 +286,7 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 	defer cancel()
 	rec, err := s.Tickets.Create(call, ticket.Draft{Entry: t.Entry, Table: t.Table, Fields: t.Fields}, id)
 	if err != nil {
-		return ticket.Record{}, fmt.Errorf("create ticket: %w", err)
+		return ticket.Record{}, err
 	}
 	zerolog.Ctx(ctx).Info().Str("event", "ticketCreated").Str("table", t.Table).Str("number", rec.Number).Msg("ticket created")
 	return rec, nil
@@ -294,12 +295,7 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 func (s *step) find(ctx context.Context, table, id string) ([]ticket.Record, error) {
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 	defer cancel()
-	found, err := s.Tickets.Find(call, table, id)
-	if err != nil {
-		// A look changes nothing: that its answer is missing is not unclear.
-		return nil, fmt.Errorf("look for the ticket: %w", err)
-	}
-	return found, nil
+	return s.Tickets.Find(call, table, id)
 }
 
 // check reads the tickets that were not yet seen closed.
@@ -363,7 +359,7 @@ func (s *step) read(ctx context.Context, t *correlation.Ticket) (ticket.Verdict,
 		return ticket.Verdict{Outcome: correlation.Unknown, State: "deleted, or no longer to be seen by us"}, nil
 	}
 	if err != nil {
-		return ticket.Verdict{}, fmt.Errorf("read ticket %s: %w", t.Number, err)
+		return ticket.Verdict{}, fmt.Errorf("%s: %w", t.Number, err)
 	}
 	return s.Rules.Judge(s.c.Rule, t.Table, rec.Fields), nil
 }
@@ -459,7 +455,7 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 		}
 		switch st {
 		case answered:
-			return s.told(ctx, "Graph says that the request was answered: an earlier attempt had reached it")
+			return s.foundAnswered(ctx, "Graph says that the request was answered: an earlier attempt had reached it")
 		case timedOut:
 			return s.end(ctx, correlation.Expired, "Entra stopped waiting before it could be told")
 		case gone:
@@ -494,9 +490,9 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 	case st == gone:
 		return s.end(ctx, correlation.Withdrawn, "the request no longer waits in Entra")
 	case st == answered && fault.Is(err, fault.Unclear):
-		return s.told(ctx, "the answer to our call was lost; Graph says that the request was answered")
+		return s.foundAnswered(ctx, "the answer to our call was lost; Graph says that the request was answered")
 	case st == answered && !s.fresh:
-		return s.told(ctx, "Graph says that the request was answered: an earlier attempt had reached it")
+		return s.foundAnswered(ctx, "Graph says that the request was answered: an earlier attempt had reached it")
 	case st == answered:
 		return s.end(ctx, correlation.Withdrawn, "the request had been answered in Entra by somebody else")
 	case fault.Is(err, fault.Unclear):
@@ -512,12 +508,31 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 	}
 }
 
-// told ends a correlation whose answer Graph has.
+// told ends a correlation whose answer Graph took.
 func (s *step) told(ctx context.Context, text string) (bool, error) {
 	if Decision(s.c.ResumeWith) == Resume {
 		return s.end(ctx, correlation.Resumed, text)
 	}
 	return s.end(ctx, correlation.Denied, text)
+}
+
+// foundAnswered ends a correlation of which Graph says that it was answered, where we did not hear it take our answer. Another one may be the one that it
+// has: a request that was denied was not resumed by us.
+func (s *step) foundAnswered(ctx context.Context, text string) (bool, error) {
+	d := Decision(s.c.ResumeWith)
+	switch {
+	case d == Resume && s.seen.denied():
+		return s.end(ctx, correlation.Withdrawn, "the request had been denied or canceled in Entra by somebody else before it could be resumed")
+	case d != Resume && !s.seen.over():
+		return s.tryLater(ctx, &fault.Error{
+			Op: "tell Graph to " + string(d), Reason: fault.Unclear, Detail: "Graph has an answer, and does not show yet which",
+			Advice: "Look in Entra whether the request was denied; if it goes on, somebody else has answered it.",
+		})
+	case d != Resume && !s.seen.denied() && s.c.Stage != callout.StageGranted: // at that stage the access is given already
+		return s.end(ctx, correlation.Withdrawn, "the request had been answered in Entra by somebody else before it could be told to "+string(d))
+	default:
+		return s.told(ctx, text)
+	}
 }
 
 // stillAsked looks whether a held or failed request has left Entra meanwhile; then nobody has to decide any more.
@@ -704,6 +719,7 @@ func (s *step) status(ctx context.Context) (standing, error) {
 	if err != nil {
 		return unsaid, fmt.Errorf("ask Graph how the request stands: %w", err)
 	}
+	s.seen = r
 	return r.standing(), nil
 }
 
@@ -713,7 +729,7 @@ func (r RequestStatus) standing() standing {
 	switch strings.ToLower(r.Instance) {
 	case "waitingforcallback":
 		// At the stage "granted" the access is given already, and the request waits all the same.
-		if r.over() && !strings.EqualFold(r.State, "delivered") && !strings.EqualFold(r.State, "partiallyDelivered") {
+		if r.over() && !r.granted() {
 			return gone
 		}
 		return waiting
@@ -732,6 +748,14 @@ func (r RequestStatus) standing() standing {
 	default:
 		return unsaid
 	}
+}
+
+func (r RequestStatus) denied() bool {
+	return strings.EqualFold(r.State, "denied") || strings.EqualFold(r.State, "canceled")
+}
+
+func (r RequestStatus) granted() bool {
+	return strings.EqualFold(r.State, "delivered") || strings.EqualFold(r.State, "partiallyDelivered")
 }
 
 // over says whether the request has ended. Its states are those of accessPackageRequestState.

@@ -249,6 +249,34 @@ func TestARequestAnsweredByHandInEntraEndsItWithoutACall(t *testing.T) {
 	})
 }
 
+// Our call never arrives, somebody else's does, and Graph says only that there was an answer.
+func TestAnAnswerOfSomebodyElseIsNotTakenForOurs(t *testing.T) {
+	for name, c := range map[string]struct {
+		ours   servicenow.Outcome
+		theirs workflow.Decision
+		says   string
+	}{
+		"denied, when we would resume": {servicenow.Complete, workflow.Deny, "had been denied or canceled in Entra by somebody else"},
+		"resumed, when we would deny":  {servicenow.Incomplete, workflow.Resume, "had been answered in Entra by somebody else"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, nil, func(w *world) {
+				key := w.opened()
+				w.entra.GraphFaults.Add(misbehave.Fault{Match: "POST", Times: 1, DropCall: true, OnHit: func() {
+					if err := w.graph.Answer(w.ctx, key, entra.StageApproved, c.theirs, "by hand"); err != nil {
+						t.Error(err)
+					}
+				}})
+				w.close(key, servicenow.Closing{Outcome: c.ours})
+				got := w.until(key, correlation.Withdrawn, correlation.Resumed, correlation.Denied)
+				if _, told := w.granted(key); told != 1 || got.State != correlation.Withdrawn || !strings.Contains(got.Reason, c.says) {
+					t.Errorf("%s: %s; Graph accepted %d answers", got.State, got.Reason, told)
+				}
+			})
+		})
+	}
+}
+
 func TestATicketThatClosesAfterTheRequestWasAnsweredByHandDoesNotAnswerAgain(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		key := w.opened()
