@@ -144,7 +144,7 @@ func TestEachPageSaysWhatIsOnRecord(t *testing.T) {
 					"Wednesday, 25 November 2026 10:59:00 1 d 22 h later Seen ServiceNow says that REQ0010020 closed",
 					"Answers For what do you need it? The quarter's closing, with Robin Until when? no answer", "For Charlie Example Asked for by Morgan Example",
 					"Policy Everybody, with approval", "Came 23 Nov 2026, 12:00 2 d ago Deadline 7 Dec 2026, 12:00 in 12 d", "Kind Launch and wait",
-					"Rule built-in a ticket that is not done denies the request", "Calls 2", "Request id " + key(30).Request, "Stage instance id " + key(30).Stage,
+					"Rule built-in a ticket that is not done denies the request", "Request id " + key(30).Request, "Stage instance id " + key(30).Stage,
 					`The callout as it came { "AccessPackage": {`,
 				}},
 				{"tried again", at(2), 200, []string{"Opening ticket for 2 min deadline in 13 d 23 h Tried 3 times, and will be again", "Attempt the other side is not there for now Attempt 1 did not work: create ticket: unreachable", "No ticket is planned yet."}},

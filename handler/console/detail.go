@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -171,9 +170,6 @@ func facts(c *correlation.Correlation, call *callout.Callout, now time.Time) []f
 		add(fact{Name: "Kind", Text: "Launch and continue", Note: "nothing waits for the answer"})
 	}
 	add(fact{Name: "Rule", Text: c.Rule, Note: rejectedWord(c.OnRejected)})
-	if c.Calls > 1 {
-		add(fact{Name: "Calls", Text: strconv.Itoa(c.Calls), Note: "Entra called more than once; that changes nothing"})
-	}
 	if retrying(c.Summary()) && !c.NextAttempt.IsZero() {
 		add(fact{Name: "Next try", Text: soon(c.NextAttempt, now), Time: c.NextAttempt})
 	}

@@ -201,7 +201,6 @@ func aMorning(t testing.TB, now time.Time) *store {
 	s.put(30, ago(2*24*time.Hour), func(c *correlation.Correlation) {
 		c.PackageName, c.CatalogName, c.TargetName = "Treasury payments", "Finance", "Charlie Example"
 		opened(c, ago(2*24*time.Hour-3*time.Second), 10020)
-		c.Calls = 2
 		c.Note(ago(2*24*time.Hour-time.Minute), "the callout came again; it changes nothing", by)
 		c.Note(ago(61*time.Minute), "ServiceNow says that REQ0010020 closed", by)
 		c.Tickets[0].Outcome, c.Tickets[0].State = correlation.Unknown, "request_state=closed_duplicate"

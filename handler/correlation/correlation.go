@@ -160,7 +160,6 @@ type Correlation struct {
 	Outcome     Outcome
 	ResumeWith  string // while Resuming: "resume", "deny" or "cancel"
 	CalloutHash string // SHA-256 of the callout's body, to tell a repeated call from a changed one
-	Calls       int    // how often the callout came
 
 	// The step in work.
 	Attempts    int       // failed attempts of the current step
@@ -178,7 +177,7 @@ type Correlation struct {
 
 // New makes a correlation in state Received, with its first event.
 func New(key Key, now time.Time, text, invocation string) *Correlation {
-	c := &Correlation{Key: key, State: Received, Since: now, Created: now, Schema: SchemaVersion, Calls: 1}
+	c := &Correlation{Key: key, State: Received, Since: now, Created: now, Schema: SchemaVersion}
 	c.add(Event{At: now, Kind: EventMove, To: Received, Text: text, Invocation: invocation})
 	return c
 }

@@ -191,7 +191,6 @@ func (r *record) correlation(c *correlation.Correlation) {
 	text(r, "Outcome", &c.Outcome)
 	text(r, "ResumeWith", &c.ResumeWith)
 	text(r, "CalloutHash", &c.CalloutHash)
-	r.number("Calls", &c.Calls)
 
 	r.number("Attempts", &c.Attempts)
 	r.time("NextAttempt", &c.NextAttempt)
