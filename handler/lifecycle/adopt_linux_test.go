@@ -3,7 +3,6 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,7 +31,7 @@ func adopted(t testing.TB, pid int) <-chan string {
 				ended <- fmt.Sprintf("exit status %d", status.ExitStatus())
 				return
 			case got == pid:
-				ended <- fmt.Sprintf("signal: %v", syscall.Signal(status.Signal()))
+				ended <- fmt.Sprintf("signal: %v", status.Signal())
 				return
 			}
 		}

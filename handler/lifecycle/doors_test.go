@@ -137,6 +137,7 @@ func TestAForgedNotificationResumesNothing(t *testing.T) {
 	if r := w.over(request); r.MyAccess != "Delivered" {
 		t.Errorf("My Access shows %q", r.MyAccess)
 	}
+	w.becomes(key, "resumed")
 	w.once(request)
 }
 

@@ -46,7 +46,8 @@ func tables(_ *world, storage *misbehave.Desk) *misbehave.Desk { return storage 
 func instance(w *world, _ *misbehave.Desk) *misbehave.Desk     { return w.serviceNow.Faults }
 func graph(w *world, _ *misbehave.Desk) *misbehave.Desk        { return w.entra.GraphFaults }
 func always(match string) func(*world) string                  { return func(*world) string { return match } }
-func messages(w *world) string                                 { return "POST /devstoreaccount1/" + w.queue.Name() + "/messages" }
+
+func messages(w *world) string { return "POST /devstoreaccount1/" + w.queue.Name() + "/messages" }
 
 const (
 	transaction = "POST /devstoreaccount1/$batch"
@@ -118,8 +119,8 @@ func TestKilledAnywhereItGoesOnToTheSameEnd(t *testing.T) {
 			if r := w.over(request); r.MyAccess != "Delivered" {
 				t.Errorf("My Access shows %q", r.MyAccess)
 			}
-			c := w.callouts(request)[0]
-			s := w.becomes(c.key(), "resumed")
+			s := w.becomes(killed.key, "resumed")
+			c := w.callouts(request)[0] // what else Graph was told meanwhile is in it
 			if c.created != 1 || len(c.told) != 1 || !c.told[0].Grants() || len(c.refused) != 0 {
 				t.Errorf("%d tickets were created, Graph took %+v and refused %+v", c.created, c.told, c.refused)
 			}

@@ -134,11 +134,13 @@ var lives = []life{
 
 	{"warned 14 days and one day before the end", asking(ledgerPolicy), []ending{
 		{stage: entra.StageApproved, act: done, told: "go on", state: "resumed"},
-		{stage: entra.StageFourteenDays, act: done, state: "done"}, {stage: entra.StageOneDay, act: done, state: "done"},
+		{stage: entra.StageFourteenDays, act: done, state: "done"},
+		{stage: entra.StageOneDay, act: done, state: "done"},
 	}, "Delivered"},
 	{"warned, not done", asking(ledgerPolicy), []ending{
 		{stage: entra.StageApproved, act: done, told: "go on", state: "resumed"},
-		{stage: entra.StageFourteenDays, act: notDone, state: "done"}, {stage: entra.StageOneDay, act: oddly, state: "held"},
+		{stage: entra.StageFourteenDays, act: notDone, state: "done"},
+		{stage: entra.StageOneDay, act: oddly, state: "held"},
 	}, "Delivered"},
 }
 

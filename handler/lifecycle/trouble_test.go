@@ -73,7 +73,7 @@ func TestAnOutageOfServiceNowIsWaitedOutAndLosesNothing(t *testing.T) {
 
 func TestWhoeverThrottlesIsLeftAloneForAsLongAsItAsks(t *testing.T) {
 	t.Parallel()
-	const asked = 7 * time.Second // longer than the first retry would wait by itself
+	const asked = 12 * time.Second // longer than the first retry would wait by itself, and a message on the queue
 	for _, c := range []struct {
 		name string
 		desk func(*world) *misbehave.Desk
@@ -87,7 +87,7 @@ func TestWhoeverThrottlesIsLeftAloneForAsLongAsItAsks(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, plan{settings: map[string]string{"CHECK_INTERVAL": "1m"}})
 			var came arrivals
-			c.desk(w).Add(misbehave.Fault{Match: c.call, Times: 1, Status: http.StatusTooManyRequests, RetryAfter: "7", OnHit: came.note})
+			c.desk(w).Add(misbehave.Fault{Match: c.call, Times: 1, Status: http.StatusTooManyRequests, RetryAfter: "12", OnHit: came.note})
 			c.desk(w).Add(misbehave.Fault{Match: c.call, OnHit: came.note})
 			request := w.ledger()
 			w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
@@ -132,6 +132,7 @@ func TestAPoisonousMessageHurtsNobodyAndIsKept(t *testing.T) {
 	if r := w.over(request); r.MyAccess != "Delivered" {
 		t.Errorf("My Access shows %q", r.MyAccess)
 	}
+	w.becomes(w.callouts(request)[0].key(), "resumed")
 	w.once(request)
 
 	kept := 0
