@@ -134,7 +134,12 @@ func newWorld(t testing.TB, p plan) *world {
 	secret := random()
 	w.keys = host.Keys{Master: "master-" + random(), Default: "default-" + random(), Functions: map[string]string{}}
 	w.log = newLog(secret, w.keys.Master, w.keys.Default, accountKey(w.connection))
-	t.Cleanup(func() { w.log.judge(t) })
+	t.Cleanup(func() {
+		w.log.judge(t)
+		for _, v := range w.entra.Violations() {
+			t.Errorf("against Graph's published schema: %s", v)
+		}
+	})
 
 	w.startEntra(p)
 	address := w.startServiceNow(secret)
