@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"ticketbridge/handler/fault"
+	"ticketbridge/handler/ticket"
 )
 
 // maxAnswer is the largest answer that is read: a page of ten records with a dozen columns is some 10 kB.
@@ -42,7 +43,7 @@ func (k call) uncertain() fault.Reason {
 
 // do makes the call and returns the answer when it is the one that means success. After a 401 the call is repeated once if there is another token.
 func (c *Client) do(ctx context.Context, k call) (*answer, error) {
-	if !validTable(k.table) {
+	if !ticket.ValidTable(k.table) {
 		return nil, &fault.Error{Op: k.op, Reason: fault.Misconfigured, Field: "table", Detail: fmt.Sprintf("%q cannot be the name of a table", k.table)}
 	}
 	path := "/api/now/v2/table/" + k.table

@@ -235,20 +235,6 @@ func checkSysID(k call) error {
 	return nil
 }
 
-// validTable says whether s can be the name of a table.
-func validTable(s string) bool {
-	if s == "" || len(s) > 80 || s[0] < 'a' || s[0] > 'z' {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return false
-		}
-	}
-	return true
-}
-
 // validSysID says whether s can be a sys_id: 32 hexadecimal digits, or what somebody imported with letters of its own choice.
 func validSysID(s string) bool {
 	if len(s) != 32 {

@@ -51,3 +51,17 @@ type Verdict struct {
 	Outcome correlation.Outcome
 	State   string // the fields that decided, as in "request_state=closed_complete", for the timeline
 }
+
+// ValidTable says whether s can be the name of a ServiceNow table.
+func ValidTable(s string) bool {
+	if s == "" || len(s) > 80 || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return true
+}

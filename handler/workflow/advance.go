@@ -148,7 +148,7 @@ func (s *step) run(ctx context.Context) error {
 
 // plan chooses the tickets, looks up the users they refer to, and puts the intent to create them on record.
 func (s *step) plan(ctx context.Context) (bool, error) {
-	if time.Now().Before(s.c.NextAttempt.Add(-time.Second)) {
+	if s.early(time.Now()) {
 		return false, nil
 	}
 	body, err := s.Store.Callout(ctx, s.c.Key)
@@ -301,7 +301,7 @@ func (s *step) find(ctx context.Context, table, id string) ([]ticket.Record, err
 // check reads the tickets that were not yet seen closed.
 func (s *step) check(ctx context.Context) (bool, error) {
 	now := time.Now().UTC()
-	switch early := now.Before(s.c.NextAttempt.Add(-time.Second)); {
+	switch early := s.early(now); {
 	case early && (s.m.Why == WhyRetry || s.c.LastReason == fault.Throttled):
 		return false, nil // asked to stay away, we do, whoever says that a ticket closed: the next attempt will see it
 	case s.m.Why == WhyCallout && !s.look:
@@ -388,7 +388,7 @@ func (s *step) cannotRead(ctx context.Context, cause error) (bool, error) {
 func (s *step) decide(ctx context.Context) (bool, error) {
 	now := time.Now().UTC()
 	c := s.c
-	if now.Before(c.NextAttempt.Add(-time.Second)) {
+	if s.early(now) {
 		return false, nil
 	}
 	waits := c.Waits
@@ -598,6 +598,9 @@ func (s *step) tell(ctx context.Context) (bool, error) {
 	return false, s.save(ctx)
 }
 
+// early says whether the step is not to be tried yet. A message may come a second before its time.
+func (s *step) early(now time.Time) bool { return now.Before(s.c.NextAttempt.Add(-time.Second)) }
+
 // takeOver takes the lease on an intent that was on record before this pass. It is false when somebody else is at work on it, or when it is not time
 // yet; whoever put it on record has sent a message for later, and the sweep is behind that.
 func (s *step) takeOver(ctx context.Context, lease time.Duration) (bool, error) {
@@ -606,7 +609,7 @@ func (s *step) takeOver(ctx context.Context, lease time.Duration) (bool, error) 
 		// As a rule he is done within a second or two; should he be dead, the lease has to end.
 		return false, s.putOff(ctx, s.m, min(left, time.Second<<min(s.m.Tries, 20))+time.Second)
 	}
-	if now.Before(s.c.NextAttempt.Add(-time.Second)) {
+	if s.early(now) {
 		return false, nil
 	}
 	s.c.Lease(s.owner, now.Add(lease))
@@ -760,12 +763,7 @@ func (r RequestStatus) granted() bool {
 
 // over says whether the request has ended. Its states are those of accessPackageRequestState.
 func (r RequestStatus) over() bool {
-	switch strings.ToLower(r.State) {
-	case "delivered", "deliveryfailed", "denied", "canceled", "partiallydelivered":
-		return true
-	default:
-		return false
-	}
+	return r.denied() || r.granted() || strings.EqualFold(r.State, "deliveryFailed")
 }
 
 // detail is what approvers see in Entra: the tickets and what they came to.

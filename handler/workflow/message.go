@@ -6,6 +6,7 @@ import (
 
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
+	"ticketbridge/handler/ticket"
 )
 
 // Why a message was sent: a word for the log, and for what Advance looks at.
@@ -75,24 +76,10 @@ func ReadMessage(text []byte) (Message, error) {
 			return Message{}, fmt.Errorf("read message: %w", err)
 		}
 		m.Key = key
-	case !validTable(m.Table) || !validSysID(m.SysID):
+	case !ticket.ValidTable(m.Table) || !validSysID(m.SysID):
 		return bad("it names neither a correlation nor a ticket")
 	}
 	return m, nil
-}
-
-// validTable says whether s can be the name of a ServiceNow table.
-func validTable(s string) bool {
-	if s == "" || len(s) > 80 || s[0] < 'a' || s[0] > 'z' {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return false
-		}
-	}
-	return true
 }
 
 // validSysID says whether s can be a ServiceNow sys_id: 32 hexadecimal digits.

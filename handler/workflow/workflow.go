@@ -196,7 +196,7 @@ func (w *Workflow) TicketClosed(ctx context.Context, n Closed) error {
 			return err
 		}
 		m.Key = key
-	case !validTable(n.Table):
+	case !ticket.ValidTable(n.Table):
 		return &fault.Error{Op: "read notification", Reason: fault.Invalid, Field: "table", Detail: "send correlation_id, or table and sys_id, or the request id and the stage instance id"}
 	case !validSysID(n.SysID):
 		return &fault.Error{Op: "read notification", Reason: fault.Invalid, Field: "sys_id", Detail: "must be 32 hexadecimal digits"}
