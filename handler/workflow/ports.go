@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/ticket"
 )
@@ -47,6 +48,43 @@ type Queue interface {
 	// Put enqueues text (JSON; how it is wrapped for the wire is the queue's business), to be delivered at least once, not before
 	// delay has passed (at most 7 days). Errors as of Store.
 	Put(ctx context.Context, text string, delay time.Duration) error
+}
+
+// Rules choose the tickets for a callout and say what a ticket's fields mean; *ticket.Rules are the ones.
+type Rules interface {
+	// Choose returns the tickets that the callout needs. The deadline is when Entra gives up waiting; zero when nothing waits, or nobody
+	// knows. Its errors are fault.Misconfigured: no rule matches, or a template fails.
+	Choose(c *callout.Callout, deadline time.Time) (ticket.Choice, error)
+
+	// Judge says what the fields of a ticket of the table mean under the rule of the given name. What is closed in a way that nobody mapped
+	// is correlation.Unknown.
+	Judge(rule, table string, fields map[string]string) ticket.Verdict
+}
+
+// A Mark is what the sweep remembers from one run to the next, in the storage: the next run may be another process's.
+type Mark struct {
+	Cursor  string    // where a run that ran out of time stopped, in the list of open ones; "" when it came to the end
+	Begun   time.Time // when the last run began
+	Ended   time.Time // when a run last came to the end of the list
+	Purged  time.Time // the day through which everything that ended was removed; zero when nothing was
+	Version string    // the storage's ETag; "" before it was stored
+}
+
+// A Poison is a message that the host has given up on: delivered five times, and each time it failed or the process died over it.
+type Poison struct {
+	ID         string
+	Receipt    string // with which it may be deleted
+	Text       string // as Put took it; as it is on the wire when that is not base64
+	InsertedOn time.Time
+}
+
+// An Unreadable is a message of the poison queue that names no correlation, kept for a person to look at.
+type Unreadable struct {
+	ID         string
+	Text       string
+	InsertedOn time.Time
+	KeptOn     time.Time
+	Reason     string // why it cannot be read
 }
 
 // Tickets are ServiceNow's. Every error is a *fault.Error: Unreachable (certainly nothing happened), Unclear (it may have happened),

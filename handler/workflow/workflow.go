@@ -63,7 +63,7 @@ type Workflow struct {
 	Queue    Queue
 	Tickets  Tickets
 	Requests Requests
-	Rules    *ticket.Rules
+	Rules    Rules
 	Policy   Policy
 	Catalogs []string // CATALOG_IDS: when not empty, callouts for other catalogs are refused
 }
