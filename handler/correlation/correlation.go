@@ -32,8 +32,8 @@ const (
 	Expired   State = "expired"   // the deadline passed first. An end.
 	Withdrawn State = "withdrawn" // the request no longer waits in Entra. An end.
 
-	// Held: a person has to decide (an outcome that nobody mapped, a deleted ticket, a denial that Graph refused).
-	// In: Advance. Out: an operator.
+	// Held: a person has to decide (an outcome that nobody mapped, a deleted ticket, a denial that Graph refused, an operator who said so).
+	// In: Advance, an operator. Out: an operator.
 	Held State = "held"
 	// Failed: retries are used up, or the error is permanent. In: Advance. Out: an operator.
 	Failed State = "failed"
@@ -43,7 +43,7 @@ const (
 var States = []State{Received, Opening, Open, Closed, Resuming, Resumed, Denied, Done, Expired, Withdrawn, Held, Failed}
 
 // moves are the legal ones that the handler makes by itself. Any state that is not an end may also become Failed (a permanent error), Expired or
-// Withdrawn (what is true in Entra does not ask how far we are), and an operator may move Held and Failed anywhere.
+// Withdrawn (what is true in Entra does not ask how far we are). What an operator may do is in operator.go.
 var moves = map[State][]State{
 	Received: {Opening, Done},
 	Opening:  {Open},
@@ -126,6 +126,9 @@ const (
 	EventOperator = "operator" // a person did something
 )
 
+// byHandler is who events are by unless a person is.
+const byHandler = "ticketbridge"
+
 // SchemaVersion is written on each stored correlation, so that a binary can tell a newer one's.
 const SchemaVersion = 1
 
@@ -159,6 +162,7 @@ type Correlation struct {
 	Tickets     []Ticket
 	Outcome     Outcome
 	ResumeWith  string // while Resuming: "resume", "deny" or "cancel"
+	Earlier     string // what ResumeWith was before an operator decided otherwise: it may have reached Graph
 	CalloutHash string // SHA-256 of the callout's body, to tell a repeated call from a changed one
 
 	// The step in work.
@@ -168,6 +172,8 @@ type Correlation struct {
 	LeaseUntil  time.Time
 	LastError   string
 	LastReason  fault.Reason
+	From        State     // while Failed or Held: the state in which that happened
+	Settles     time.Time // until then ServiceNow may be finishing a create whose answer was unclear: nobody looks for the ticket before
 
 	Due    time.Time // when the sweep should look at it
 	Events int       // events ever written; the next gets Events+1
@@ -195,7 +201,7 @@ func (c *Correlation) add(e Event) {
 	c.Events++
 	e.Seq = c.Events
 	if e.By == "" {
-		e.By = "ticketbridge"
+		e.By = byHandler
 	}
 	c.pending = append(c.pending, e)
 }
@@ -212,7 +218,15 @@ func (c *Correlation) Move(to State, now time.Time, text, invocation string) err
 
 func (c *Correlation) enter(to State, now time.Time, e Event) {
 	e.From, e.To = c.State, to
-	c.State, c.Since = to, now
+	switch {
+	case !to.NeedsPerson():
+		c.From = ""
+	case !c.State.NeedsPerson():
+		c.From = c.State
+	}
+	if to != c.State {
+		c.State, c.Since = to, now
+	}
 	c.Attempts, c.NextAttempt = 0, time.Time{}
 	c.LastError, c.LastReason = "", ""
 	c.Reason, c.Advice = "", ""
@@ -243,13 +257,14 @@ func (c *Correlation) Attempted(now, next time.Time, err error, invocation strin
 
 // Recovered records that what did not work works again.
 func (c *Correlation) Recovered(now time.Time, invocation string) {
-	if c.Attempts == 0 {
+	if c.Attempts == 0 && c.LastReason == "" {
 		return
 	}
-	c.add(Event{
-		At: now, Kind: EventSeen, From: c.State, To: c.State, Invocation: invocation,
-		Text: fmt.Sprintf("works again after %d failed attempts", c.Attempts),
-	})
+	text := "works again"
+	if c.Attempts > 0 {
+		text = fmt.Sprintf("works again after %d failed attempts", c.Attempts)
+	}
+	c.add(Event{At: now, Kind: EventSeen, From: c.State, To: c.State, Invocation: invocation, Text: text})
 	c.Attempts, c.NextAttempt, c.LastError, c.LastReason, c.Advice = 0, time.Time{}, "", "", ""
 }
 
@@ -288,10 +303,10 @@ func (c *Correlation) LeasedBy(owner string, now time.Time) time.Duration {
 	return c.LeaseUntil.Sub(now)
 }
 
-// Untold returns the places of the tickets that exist, were still open when the correlation ended without them (it expired or was
-// withdrawn), and do not know it yet.
+// Untold returns the places of the tickets that exist, were still open when the correlation ended without them (it expired, was withdrawn, or
+// a person decided), and do not know it yet.
 func (c *Correlation) Untold() []int {
-	if c.State != Expired && c.State != Withdrawn {
+	if !c.State.Ended() || c.State == Done {
 		return nil
 	}
 	var out []int

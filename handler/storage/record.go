@@ -190,6 +190,7 @@ func (r *record) correlation(c *correlation.Correlation) {
 	r.tickets(&c.Tickets)
 	text(r, "Outcome", &c.Outcome)
 	text(r, "ResumeWith", &c.ResumeWith)
+	text(r, "Earlier", &c.Earlier)
 	text(r, "CalloutHash", &c.CalloutHash)
 
 	r.number("Attempts", &c.Attempts)
@@ -198,6 +199,8 @@ func (r *record) correlation(c *correlation.Correlation) {
 	r.time("LeaseUntil", &c.LeaseUntil)
 	r.prose("LastError", &c.LastError)
 	text(r, "LastReason", &c.LastReason)
+	text(r, "From", &c.From)
+	r.time("Settles", &c.Settles)
 
 	r.time("Due", &c.Due)
 	r.number("Events", &c.Events)
