@@ -109,10 +109,15 @@ param consoleAuth string = ''
 param storagePrefix string = 'ticketbridge'
 
 @description('When the sweep runs, as a cron expression with seconds. It finds closed tickets that nobody reported, and what got stuck.')
-param sweepSchedule string = '0 */5 * * * *'
+param sweepSchedule string = '0 * * * * *'
 
 @description('How often the sweep looks at a waiting ticket and at its request.')
 param checkInterval string = '10m'
+
+@description('For how many days what has ended is kept, with its timeline; 0 is for ever.')
+@minValue(0)
+@maxValue(36500)
+param retentionDays int = 90
 
 @description('Microsoft Graph, with its version; another one in national clouds.')
 param graphUrl string = 'https://graph.microsoft.com/v1.0'
@@ -220,6 +225,7 @@ module app 'modules/app.bicep' = {
       CATALOG_IDS: join(catalogIds, ',')
       CONSOLE_AUTH: consoleAuth
       CHECK_INTERVAL: checkInterval
+      RETENTION_DAYS: string(retentionDays)
       LOG_LEVEL: logLevel
     }
   }

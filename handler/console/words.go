@@ -191,6 +191,8 @@ func reasonWord(r fault.Reason) string {
 		return "the other side is not there for now"
 	case fault.Throttled:
 		return "we were asked to slow down"
+	case fault.Paused:
+		return "the other side serves nobody for now; it was not tried"
 	case fault.Unclear:
 		return "no usable answer came back"
 	case fault.Conflict:

@@ -17,6 +17,7 @@ type Reason string
 const (
 	Unreachable   Reason = "unreachable"   // no connection, a time-out, a 5xx: nobody is at home, or not for now
 	Throttled     Reason = "throttled"     // the other side asked us to slow down
+	Paused        Reason = "paused"        // not tried: the other side serves nobody at the moment
 	Unclear       Reason = "unclear"       // sent, and no usable answer: it may have happened; look before sending again
 	Conflict      Reason = "conflict"      // somebody else changed the record first: read it again
 	Unauthorized  Reason = "unauthorized"  // our credentials were not accepted
@@ -70,7 +71,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Unauthorized counts: credentials are rotated, and an hour of patience saves a night of failed requests.
 func (r Reason) Temporary() bool {
 	switch r {
-	case Unreachable, Throttled, Unclear, Conflict, Unauthorized:
+	case Unreachable, Throttled, Paused, Unclear, Conflict, Unauthorized:
 		return true
 	default:
 		return false
@@ -120,7 +121,7 @@ func Status(err error) int {
 		return http.StatusForbidden
 	case NotFound:
 		return http.StatusNotFound
-	case Unreachable, Throttled, Unclear, Conflict:
+	case Unreachable, Throttled, Paused, Unclear, Conflict:
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

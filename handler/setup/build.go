@@ -3,6 +3,7 @@ package setup
 import (
 	"cmp"
 	"net/http"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/rs/zerolog"
@@ -91,9 +92,10 @@ func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, erro
 	}
 	return &Parts{
 		Workflow: &workflow.Workflow{
-			Store: store, Queue: queue, Tickets: tickets, Requests: requests, Rules: rules, Catalogs: s.CatalogIDs,
+			Store: store, Queue: queue, Tickets: tickets, Requests: requests, Rules: rules, Catalogs: s.CatalogIDs, Memory: workflow.NewMemory(),
 			Policy: workflow.Policy{
 				CallTimeout: s.ServiceNowTimeout, Settle: s.ServiceNowSettle, GraphTimeout: s.GraphTimeout, CheckInterval: s.CheckInterval,
+				Retention: time.Duration(s.RetentionDays) * 24 * time.Hour,
 			},
 		},
 		Callout: callout, Close: closing, Console: pages,

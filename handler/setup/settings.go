@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,6 +54,7 @@ type Settings struct {
 	TicketsFile   string        `env:"TICKETS_FILE"`
 	ConsoleAuth   string        `env:"CONSOLE_AUTH"`
 	CheckInterval time.Duration `env:"CHECK_INTERVAL" envDefault:"10m"`
+	RetentionDays int           `env:"RETENTION_DAYS" envDefault:"90"`
 	LogLevel      string        `env:"LOG_LEVEL" envDefault:"info"`
 
 	// What Azure and the Functions host set themselves.
@@ -146,6 +148,8 @@ func (s *Settings) checkServiceNow(p *problems) {
 	}
 }
 
+const retention = "a number of days from 1 to 36500, or 0 to keep what has ended for ever"
+
 func (s *Settings) checkTimes(p *problems) {
 	atMost := func(high time.Duration, name string, d time.Duration) {
 		if (d < time.Second || d > high) && !p.has(name) {
@@ -156,6 +160,9 @@ func (s *Settings) checkTimes(p *problems) {
 	atMost(30*time.Second, "GRAPH_TIMEOUT", s.GraphTimeout)
 	atMost(time.Hour, "SERVICENOW_SETTLE", s.ServiceNowSettle)
 	atMost(24*time.Hour, "CHECK_INTERVAL", s.CheckInterval)
+	if (s.RetentionDays < 0 || s.RetentionDays > 36500) && !p.has("RETENTION_DAYS") {
+		p.add("RETENTION_DAYS", strconv.Itoa(s.RetentionDays), retention)
+	}
 }
 
 // Secret says whether a setting's value must never be shown.
@@ -202,7 +209,7 @@ func (p *problems) unreadable(err error, values map[string]string) {
 	names := map[string][2]string{
 		"ServiceNowTimeout": {"SERVICENOW_TIMEOUT", "a duration, as in 30s"}, "ServiceNowSettle": {"SERVICENOW_SETTLE", "a duration, as in 65s"},
 		"GraphTimeout":  {"GRAPH_TIMEOUT", "a duration, as in 30s"},
-		"CheckInterval": {"CHECK_INTERVAL", "a duration, as in 10m"}, "Port": {"FUNCTIONS_CUSTOMHANDLER_PORT", "a port number"},
+		"CheckInterval": {"CHECK_INTERVAL", "a duration, as in 10m"}, "RetentionDays": {"RETENTION_DAYS", retention}, "Port": {"FUNCTIONS_CUSTOMHANDLER_PORT", "a port number"},
 	}
 	for _, e := range agg.Errors {
 		if pe, ok := errors.AsType[env.ParseError](e); ok {

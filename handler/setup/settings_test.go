@@ -39,6 +39,8 @@ func TestAWrongSettingIsNamedWithWhatItHeldAndShouldHold(t *testing.T) {
 		{"Graph's time-out not a duration", "GRAPH_TIMEOUT=soon", "GRAPH_TIMEOUT", `holds "soon"; it must hold a duration`},
 		{"a rules file, which is not read", "TICKETS_FILE=ours.yaml", "TICKETS_FILE", "built-in ticket rules only"},
 		{"check interval too long", "CHECK_INTERVAL=48h", "CHECK_INTERVAL", "to 24h"},
+		{"days not a number", "RETENTION_DAYS=quarter", "RETENTION_DAYS", `holds "quarter"; it must hold a number of days`},
+		{"days below none", "RETENTION_DAYS=-1", "RETENTION_DAYS", "from 1 to 36500, or 0 to keep"},
 		{"catalog by name", "CATALOG_IDS=Finance", "CATALOG_IDS", `holds "Finance"`},
 		{"caller by name", "CALLOUT_CALLERS=Entra", "CALLOUT_CALLERS", "application ids"},
 		{"audience without tenant", "CALLOUT_AUDIENCE=api://x", "AZURE_TENANT_ID", "is not set"},

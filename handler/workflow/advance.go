@@ -34,12 +34,49 @@ func (w *Workflow) Advance(ctx context.Context, m Message) error {
 	owner := uuid.NewString()
 	for range 8 {
 		err := w.pass(ctx, m, owner)
-		if !fault.Is(err, fault.Conflict) {
+		switch reason := fault.ReasonOf(err); {
+		case err == nil:
+			w.sweepIfOverdue(ctx)
+			return nil
+		case reason == fault.Conflict:
+			zerolog.Ctx(ctx).Debug().Err(err).Msg("somebody else changed it; reading it again")
+		case reason == fault.Invalid:
+			return w.giveUp(ctx, m.Key, err)
+		case reason.Temporary() && m.Tries < maxTries:
+			// A message that fails is delivered again at once, and poison after five times: as long as the queue serves, put it off ourselves.
+			zerolog.Ctx(ctx).Warn().Err(err).Str("reason", string(reason)).Msg("the storage does not serve; the message is put off")
+			if w.putOff(ctx, m, min(time.Second<<m.Tries, 5*time.Minute)) == nil {
+				return nil
+			}
+			return err
+		default:
 			return err
 		}
-		zerolog.Ctx(ctx).Debug().Err(err).Msg("somebody else changed it; reading it again")
 	}
 	return w.putOff(ctx, m, time.Second)
+}
+
+// giveUp fails a correlation with which the storage cannot keep what came of it (a ticket's text that is too large, say).
+func (w *Workflow) giveUp(ctx context.Context, key correlation.Key, cause error) error {
+	c, err := w.Store.Load(ctx, key)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	if c.State.Ended() || c.State.NeedsPerson() {
+		return cause
+	}
+	return w.giveUpOn(ctx, c, cause)
+}
+
+func (w *Workflow) giveUpOn(ctx context.Context, c *correlation.Correlation, cause error) error {
+	s := &step{Workflow: w, p: w.Policy.withDefaults(), c: c}
+	if _, err := s.fail(ctx, cause); err != nil {
+		return err
+	}
+	if err := w.Store.Index(ctx, c); err != nil {
+		return fmt.Errorf("bring the lists up to date: %w", err)
+	}
+	return nil
 }
 
 // keyOf finds whose ticket it is that a notification names by its sys_id alone: the ticket says so itself.
@@ -47,10 +84,10 @@ func (w *Workflow) keyOf(ctx context.Context, m Message) (correlation.Key, error
 	p := w.Policy.withDefaults()
 	call, cancel := context.WithTimeout(ctx, p.CallTimeout)
 	defer cancel()
-	rec, err := w.Tickets.Read(call, m.Table, m.SysID)
+	rec, err := w.tickets().Read(call, m.Table, m.SysID)
 	log := zerolog.Ctx(ctx).With().Str("table", m.Table).Str("sysId", m.SysID).Logger()
 	if err != nil {
-		if d, ok := p.delay(m.Tries+1, fault.After(err)); ok && fault.ReasonOf(err).Temporary() {
+		if d, ok := p.delay(correlation.Key{Request: m.SysID}, m.Tries+1, fault.After(err)); ok && fault.ReasonOf(err).Temporary() {
 			return correlation.Key{}, w.putOff(ctx, m, d)
 		}
 		log.Warn().Err(err).Msg("the ticket of a close notification cannot be read; the sweep will find it if it is ours")
@@ -91,6 +128,10 @@ func (w *Workflow) pass(ctx context.Context, m Message, owner string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
+	}
+	if c.Schema > correlation.SchemaVersion || !c.State.Known() {
+		zerolog.Ctx(ctx).Warn().Int("schema", c.Schema).Str("state", string(c.State)).Msg("a newer version wrote it and has to go on with it")
+		return w.putOff(ctx, m, min(5*time.Second<<m.Tries, 5*time.Minute))
 	}
 	s := &step{Workflow: w, p: w.Policy.withDefaults(), c: c, m: m, owner: owner}
 	if err := s.run(ctx); err != nil {
@@ -151,6 +192,11 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 	if s.early(time.Now()) {
 		return false, nil
 	}
+	if s.c.Waits && time.Since(s.c.Created) > time.Hour { // it has waited for long: does anybody still want it?
+		if ended, err := s.leftEntra(ctx); ended || err != nil {
+			return ended, err
+		}
+	}
 	body, err := s.Store.Callout(ctx, s.c.Key)
 	if err != nil {
 		return false, fmt.Errorf("read the callout: %w", err)
@@ -180,6 +226,9 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 		}
 		return false, s.save(ctx)
 	}
+	if err := s.Memory.paused(opCreate); err != nil {
+		return s.tryLater(ctx, err)
+	}
 	s.c.Tickets = nil
 	for _, d := range choice.Drafts {
 		s.c.Tickets = append(s.c.Tickets, correlation.Ticket{Entry: d.Entry, Table: d.Table, Fields: d.Fields})
@@ -198,7 +247,7 @@ func (s *step) lookUp(ctx context.Context, drafts []ticket.Draft) error {
 	for _, d := range drafts {
 		for _, column := range slices.Sorted(maps.Keys(d.Users)) {
 			call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
-			sysID, found, err := s.Tickets.FindUser(call, d.Users[column].PrincipalName, d.Users[column].Email)
+			sysID, found, err := s.tickets().FindUser(call, d.Users[column].PrincipalName, d.Users[column].Email)
 			cancel()
 			switch {
 			case err != nil && fault.ReasonOf(err).Temporary():
@@ -222,7 +271,7 @@ func (s *step) openLease() time.Duration { return 2*s.p.CallTimeout + s.p.Settle
 // open creates the tickets that do not exist.
 func (s *step) open(ctx context.Context) (bool, error) {
 	if !s.fresh {
-		if mine, err := s.takeOver(ctx, s.openLease()); !mine {
+		if mine, err := s.takeOver(ctx, s.openLease(), opRead); !mine {
 			return false, err
 		}
 		s.look = true
@@ -284,7 +333,7 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 	}
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 	defer cancel()
-	rec, err := s.Tickets.Create(call, ticket.Draft{Entry: t.Entry, Table: t.Table, Fields: t.Fields}, id)
+	rec, err := s.tickets().Create(call, ticket.Draft{Entry: t.Entry, Table: t.Table, Fields: t.Fields}, id)
 	if err != nil {
 		return ticket.Record{}, err
 	}
@@ -295,14 +344,14 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 func (s *step) find(ctx context.Context, table, id string) ([]ticket.Record, error) {
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 	defer cancel()
-	return s.Tickets.Find(call, table, id)
+	return s.tickets().Find(call, table, id)
 }
 
 // check reads the tickets that were not yet seen closed.
 func (s *step) check(ctx context.Context) (bool, error) {
 	now := time.Now().UTC()
 	switch early := s.early(now); {
-	case early && (s.m.Why == WhyRetry || s.c.LastReason == fault.Throttled):
+	case early && (s.m.Why == WhyRetry || s.c.LastReason == fault.Throttled || s.c.LastReason == fault.Paused):
 		return false, nil // asked to stay away, we do, whoever says that a ticket closed: the next attempt will see it
 	case s.m.Why == WhyCallout && !s.look:
 		return false, nil // a repeated callout says nothing about tickets
@@ -332,7 +381,7 @@ func (s *step) check(ctx context.Context) (bool, error) {
 		}
 		return true, nil // decide saves
 	}
-	if s.c.Attempts > 0 {
+	if s.c.LastReason != "" {
 		s.c.Recovered(now, invocation(ctx))
 		changed = true
 	}
@@ -354,7 +403,7 @@ func (s *step) check(ctx context.Context) (bool, error) {
 func (s *step) read(ctx context.Context, t *correlation.Ticket) (ticket.Verdict, error) {
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 	defer cancel()
-	rec, err := s.Tickets.Read(call, t.Table, t.SysID)
+	rec, err := s.tickets().Read(call, t.Table, t.SysID)
 	if fault.Is(err, fault.NotFound) {
 		return ticket.Verdict{Outcome: correlation.Unknown, State: "deleted, or no longer to be seen by us"}, nil
 	}
@@ -368,7 +417,13 @@ func (s *step) read(ctx context.Context, t *correlation.Ticket) (ticket.Verdict,
 // reading has to be mended. After the last retry of its own it is left to the sweep.
 func (s *step) cannotRead(ctx context.Context, cause error) (bool, error) {
 	now := time.Now().UTC()
-	d, ok := s.p.delay(s.c.Attempts+1, fault.After(cause))
+	if fault.Is(cause, fault.Paused) {
+		if s.m.Why == WhySweep && s.c.LastReason == fault.Paused {
+			return false, nil // the sweep comes again
+		}
+		return s.wait(ctx, cause)
+	}
+	d, ok := s.p.delay(s.c.Key, s.c.Attempts+1, fault.After(cause))
 	if !ok || !fault.ReasonOf(cause).Temporary() {
 		if fault.ReasonOf(cause) == s.c.LastReason {
 			zerolog.Ctx(ctx).Warn().Err(cause).Msg("ticket still cannot be read")
@@ -426,6 +481,9 @@ func (s *step) decide(ctx context.Context) (bool, error) {
 		}
 		return false, s.save(ctx)
 	}
+	if err := s.Memory.paused(opAnswer); err != nil {
+		return s.tryLater(ctx, err)
+	}
 	if err := c.Move(correlation.Resuming, now, "about to tell Graph to "+c.ResumeWith+": "+s.states(), invocation(ctx)); err != nil {
 		return false, err
 	}
@@ -446,7 +504,7 @@ func (s *step) answerLease() time.Duration { return 3*s.p.GraphTimeout + 5*time.
 func (s *step) answer(ctx context.Context) (bool, error) {
 	c := s.c
 	if !s.fresh {
-		if mine, err := s.takeOver(ctx, s.answerLease()); !mine {
+		if mine, err := s.takeOver(ctx, s.answerLease(), opAsk); !mine {
 			return false, err
 		}
 		st, err := s.status(ctx)
@@ -464,7 +522,7 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 	}
 	d := Decision(c.ResumeWith)
 	call, cancel := context.WithTimeout(ctx, s.p.GraphTimeout)
-	err := s.Requests.Answer(call, c.Key, c.Stage, d, s.detail())
+	err := s.requests().Answer(call, c.Key, c.Stage, d, s.detail())
 	cancel()
 	if err == nil {
 		zerolog.Ctx(ctx).Info().Str("event", "answered").Str("decision", c.ResumeWith).Msg("Graph took the answer")
@@ -520,6 +578,10 @@ func (s *step) told(ctx context.Context, text string) (bool, error) {
 // has: a request that was denied was not resumed by us.
 func (s *step) foundAnswered(ctx context.Context, text string) (bool, error) {
 	d := Decision(s.c.ResumeWith)
+	if before := Decision(s.c.Earlier); before != "" && before != d && s.seen.over() && s.seen.denied() == (before != Resume) {
+		s.c.ResumeWith = string(before)
+		return s.told(ctx, "Graph says that the request was answered: an attempt to "+string(before)+" it had reached it, before somebody decided to "+string(d)+" it by hand")
+	}
 	switch {
 	case d == Resume && s.seen.denied():
 		return s.end(ctx, correlation.Withdrawn, "the request had been denied or canceled in Entra by somebody else before it could be resumed")
@@ -570,17 +632,20 @@ func (s *step) tell(ctx context.Context) (bool, error) {
 	if len(open) == 0 {
 		return false, nil
 	}
-	if mine, err := s.takeOver(ctx, s.openLease()); !mine {
+	if mine, err := s.takeOver(ctx, s.openLease(), opNote); !mine {
 		return false, err
 	}
 	for _, i := range open {
 		t := &s.c.Tickets[i]
 		call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
-		err := s.Tickets.Note(call, t.Table, t.SysID, "Microsoft Entra no longer waits for this ticket ("+string(s.c.State)+"): "+s.c.Reason+". Closing it changes nothing in Entra.")
+		err := s.tickets().Note(call, t.Table, t.SysID, "Microsoft Entra no longer waits for this ticket ("+string(s.c.State)+"): "+s.c.Reason+". Closing it changes nothing in Entra.")
 		cancel()
 		now := time.Now().UTC()
 		if err != nil {
-			d, ok := s.p.delay(s.c.Attempts+1, fault.After(err))
+			if fault.Is(err, fault.Paused) {
+				return s.wait(ctx, err)
+			}
+			d, ok := s.p.delay(s.c.Key, s.c.Attempts+1, fault.After(err))
 			if ok && fault.ReasonOf(err).Temporary() {
 				s.c.Attempted(now, now.Add(d), fmt.Errorf("tell ticket %s: %w", t.Number, err), invocation(ctx))
 				if err := s.save(ctx); err != nil {
@@ -603,7 +668,7 @@ func (s *step) early(now time.Time) bool { return now.Before(s.c.NextAttempt.Add
 
 // takeOver takes the lease on an intent that was on record before this pass. It is false when somebody else is at work on it, or when it is not time
 // yet; whoever put it on record has sent a message for later, and the sweep is behind that.
-func (s *step) takeOver(ctx context.Context, lease time.Duration) (bool, error) {
+func (s *step) takeOver(ctx context.Context, lease time.Duration, op string) (bool, error) {
 	now := time.Now().UTC()
 	if left := s.c.LeasedBy(s.owner, now); left > 0 {
 		// As a rule he is done within a second or two; should he be dead, the lease has to end.
@@ -611,6 +676,10 @@ func (s *step) takeOver(ctx context.Context, lease time.Duration) (bool, error) 
 	}
 	if s.early(now) {
 		return false, nil
+	}
+	if err := s.Memory.paused(op); err != nil {
+		_, err = s.tryLater(ctx, err)
+		return false, err
 	}
 	s.c.Lease(s.owner, now.Add(lease))
 	if err := s.save(ctx); err != nil {
@@ -621,7 +690,13 @@ func (s *step) takeOver(ctx context.Context, lease time.Duration) (bool, error) 
 
 // tryLater records a failed attempt and sends a message for the next one, or fails the correlation when there is none.
 func (s *step) tryLater(ctx context.Context, cause error) (bool, error) {
-	d, ok := s.p.delay(s.c.Attempts+1, fault.After(cause))
+	if fault.Is(cause, fault.Paused) {
+		return s.wait(ctx, cause)
+	}
+	if fault.Is(cause, fault.Unclear) && s.c.State == correlation.Opening {
+		s.c.Settles = time.Now().UTC().Add(s.p.Settle) // also for an operator, whom the delay does not keep
+	}
+	d, ok := s.p.delay(s.c.Key, s.c.Attempts+1, fault.After(cause))
 	if !ok || !fault.ReasonOf(cause).Temporary() {
 		return s.fail(ctx, cause)
 	}
@@ -637,10 +712,22 @@ func (s *step) tryLater(ctx context.Context, cause error) (bool, error) {
 	return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
 }
 
+// wait puts the step off until the other side may serve again, and a little longer, differently for each request: they must not all come at once.
+func (s *step) wait(ctx context.Context, paused error) (bool, error) {
+	now := time.Now().UTC()
+	after := fault.After(paused)
+	d := after + spread(s.c.Key, now.Minute(), max(after/2, 10*time.Second))
+	s.c.Paused(now, now.Add(d), paused, invocation(ctx))
+	if err := s.save(ctx); err != nil {
+		return false, err
+	}
+	return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
+}
+
 func (s *step) fail(ctx context.Context, cause error) (bool, error) {
 	reason, advice := fault.ReasonOf(cause), fault.Advice(cause)
 	if advice == "" {
-		advice = "Mend what the reason names; then retry the correlation."
+		advice = "Mend what the reason names; then retry the request (`handler requests retry`)."
 	}
 	text := brief(cause)
 	if reason.Temporary() {
@@ -715,7 +802,7 @@ const (
 func (s *step) status(ctx context.Context) (standing, error) {
 	call, cancel := context.WithTimeout(ctx, s.p.GraphTimeout)
 	defer cancel()
-	r, err := s.Requests.Read(call, s.c.Key)
+	r, err := s.requests().Read(call, s.c.Key)
 	if fault.Is(err, fault.NotFound) {
 		return gone, nil
 	}
@@ -767,7 +854,12 @@ func (r RequestStatus) over() bool {
 }
 
 // detail is what approvers see in Entra: the tickets and what they came to.
-func (s *step) detail() string { return "ServiceNow " + s.states() }
+func (s *step) detail() string {
+	if states := s.states(); states != "" {
+		return "ServiceNow " + states
+	}
+	return "no ServiceNow ticket"
+}
 
 func (s *step) numbers() string {
 	var out []string
@@ -780,7 +872,9 @@ func (s *step) numbers() string {
 func (s *step) states() string {
 	var out []string
 	for _, t := range s.c.Tickets {
-		out = append(out, t.Number+" "+t.State)
+		if t.SysID != "" { // one that a person decided about may not have its tickets
+			out = append(out, t.Number+" "+t.State)
+		}
 	}
 	return strings.Join(out, ", ")
 }

@@ -432,8 +432,8 @@ func TestWithoutALeaseOnRecordNobodyActs(t *testing.T) {
 			}
 			return passes
 		})
-		if err := w.first.Advance(w.ctx, workflow.Message{Key: key, Why: workflow.WhyRetry}); !fault.Is(err, fault.Unreachable) {
-			t.Errorf("%v", err)
+		if err := w.first.Advance(w.ctx, workflow.Message{Key: key, Why: workflow.WhyRetry}); err != nil {
+			t.Error(err)
 		}
 		if calls := w.tap.calls(); calls["save"] != 1 || calls["find ticket"]+calls["create ticket"] > 0 {
 			t.Errorf("calls: %v", calls)

@@ -17,6 +17,8 @@ type tap struct {
 	mu   sync.Mutex
 	seen []string
 	fate func(n int, op string) fate // n is the call's number, from 1; nil lets every call pass
+
+	never correlation.Key // whose ticket is never created
 }
 
 // A fate is what becomes of a call.
@@ -157,6 +159,9 @@ func (t tappedTickets) Find(ctx context.Context, table, id string) (found []tick
 }
 
 func (t tappedTickets) Create(ctx context.Context, d ticket.Draft, id string) (rec ticket.Record, err error) {
+	if id == t.tap.never.TicketID(0) {
+		return rec, &fault.Error{Op: "create ticket", Reason: fault.Unreachable, Detail: "this one is never served"}
+	}
 	err = t.tap.through("create ticket", func() (err error) { rec, err = t.Tickets.Create(ctx, d, id); return err })
 	return rec, err
 }

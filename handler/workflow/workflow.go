@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -31,8 +30,12 @@ type Policy struct {
 	DefaultWait   time.Duration // how long a request waits whose callout does not say (default 14 days, Entra's longest)
 	Grace         time.Duration // how long after the deadline Entra is asked whether it has given up (default 5 min: clocks differ)
 
-	// Backoff is the delay before each further attempt of a step; a step fails when it is used up. Each is varied by a fifth.
+	// Backoff is the delay before each further attempt of a step; a step fails when it is used up (default: from 5 s to hourly, for three days).
+	// Each is varied by a fifth, differently for each request.
 	Backoff []time.Duration
+
+	// Retention is how long what has ended is kept (RETENTION_DAYS; default 0: for ever).
+	Retention time.Duration
 }
 
 func (p Policy) withDefaults() Policy {
@@ -49,13 +52,16 @@ func (p Policy) withDefaults() Policy {
 	def(&p.DefaultWait, 14*24*time.Hour)
 	def(&p.Grace, 5*time.Minute)
 	if len(p.Backoff) == 0 {
-		p.Backoff = []time.Duration{
-			5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute,
-			30 * time.Minute, time.Hour, time.Hour, 2 * time.Hour, 2 * time.Hour, 4 * time.Hour, 4 * time.Hour, 4 * time.Hour,
-		}
+		p.Backoff = backoff
 	}
 	return p
 }
+
+// backoff grows to an hour, so that a step which has failed for long still goes on soon after what failed was mended, and ends after three days: a
+// weekend, and a day to mend it.
+var backoff = append([]time.Duration{
+	5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 30 * time.Minute,
+}, slices.Repeat([]time.Duration{time.Hour}, 71)...)
 
 // A Workflow does the work. Its methods may be called at the same time, in several processes.
 type Workflow struct {
@@ -66,6 +72,7 @@ type Workflow struct {
 	Rules    Rules
 	Policy   Policy
 	Catalogs []string // CATALOG_IDS: when not empty, callouts for other catalogs are refused
+	Memory   *Memory  // of this process; nil remembers nothing
 }
 
 // A Receipt is the answer to a callout.
@@ -210,44 +217,6 @@ func (w *Workflow) TicketClosed(ctx context.Context, n Closed) error {
 	return w.send(ctx, m, 0)
 }
 
-// Swept is what one sweep did.
-type Swept struct {
-	Sent int  // messages sent, one for each open correlation that was due
-	Cut  bool // the time ran out; the next sweep goes on with what is still due
-}
-
-// Sweep sends a message for each open correlation that is due: a closed ticket nobody reported, an intent whose worker died, a message that
-// got lost, a deadline. It reads the list of open ones only, puts each off as soon as its message is sent, and so ends where it ends: what it
-// did not reach is still due at the next sweep.
-func (w *Workflow) Sweep(ctx context.Context) (Swept, error) {
-	p := w.Policy.withDefaults()
-	var s Swept
-	now := time.Now().UTC()
-	for cursor := ""; ; {
-		page, next, err := w.Store.Due(ctx, now, cursor, 200)
-		if err != nil {
-			return s, fmt.Errorf("read what is due: %w", err)
-		}
-		for _, sum := range page {
-			if end, ok := ctx.Deadline(); ok && time.Until(end) < 5*time.Second {
-				s.Cut = true
-				return s, nil
-			}
-			if err := w.send(withKey(ctx, sum.Key), Message{Key: sum.Key, Why: WhySweep}, 0); err != nil {
-				return s, fmt.Errorf("send for what is due: %w", err)
-			}
-			s.Sent++
-			if err := w.Store.Postpone(ctx, sum.Key, now.Add(p.CheckInterval)); err != nil {
-				return s, fmt.Errorf("put off what was sent for: %w", err)
-			}
-		}
-		if next == "" {
-			return s, nil
-		}
-		cursor = next
-	}
-}
-
 func (w *Workflow) send(ctx context.Context, m Message, delay time.Duration) error {
 	m.Origin = invocation(ctx)
 	if err := w.Queue.Put(ctx, m.Text(), delay); err != nil {
@@ -256,14 +225,14 @@ func (w *Workflow) send(ctx context.Context, m Message, delay time.Duration) err
 	return nil
 }
 
-// delay returns how long to wait before attempt n (from 1) of a step: the policy's, varied, and longer than the other side asked for, also
+// delay returns how long to wait before attempt n (from 1) of a step for the key: the policy's, varied, and longer than the other side asked for, also
 // for a message that comes a second early. ok is false when there is no further attempt.
-func (p Policy) delay(n int, asked time.Duration) (d time.Duration, ok bool) {
+func (p Policy) delay(key correlation.Key, n int, asked time.Duration) (d time.Duration, ok bool) {
 	if n > len(p.Backoff) {
 		return 0, false
 	}
 	d = p.Backoff[n-1]
-	d += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(d)) //nolint:gosec // spreading retries needs no secrecy
+	d += spread(key, n, 2*d/5) - d/5
 	if asked > 0 {
 		d = max(d, asked+2*time.Second)
 	}

@@ -138,7 +138,7 @@ func build(t *testing.T, s setup) *world {
 	if w.store, w.queue, err = storage.NewEmbedded(storage.DefaultPrefix); err != nil {
 		t.Fatal(err)
 	}
-	plain := &workflow.Workflow{Store: w.store, Queue: w.queue, Tickets: tickets, Requests: w.graph, Rules: ticket.BuiltIn(), Policy: s.policy}
+	plain := &workflow.Workflow{Store: w.store, Queue: w.queue, Tickets: tickets, Requests: w.graph, Rules: ticket.BuiltIn(), Policy: s.policy, Memory: workflow.NewMemory()}
 	w.first = w.tap.on(plain)
 	w.all = []*workflow.Workflow{w.first}
 	return w
@@ -147,6 +147,7 @@ func build(t *testing.T, s setup) *world {
 // another adds a second instance of the function on the same storage.
 func (w *world) another() {
 	second := *w.first
+	second.Memory = workflow.NewMemory()
 	w.all = append(w.all, &second)
 }
 

@@ -1,0 +1,214 @@
+package workflow
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
+	"ticketbridge/handler/ticket"
+)
+
+// What a neighbour is asked for. Each has a gate of its own: ServiceNow limits the rate of creating apart from that of reading.
+const (
+	opCreate = "ServiceNow: create tickets"
+	opRead   = "ServiceNow: read"
+	opNote   = "ServiceNow: write work notes"
+	opAnswer = "Graph: resume requests"
+	opAsk    = "Graph: read requests"
+)
+
+const (
+	gateShuts  = 3               // calls in a row that nobody served, whatever request they were for
+	firstPause = 5 * time.Second // then as long as this, and twice as long after each trial that was not served
+	maxPause   = 5 * time.Minute
+	maxAsked   = time.Hour // a Retry-After is kept by all requests up to this, and by the one that got it to its end
+)
+
+// A Memory is what one process remembers of how its neighbours served it, and of when it last looked after the sweep. It makes a wide outage
+// cheap and decides nothing: without it, or with an empty one after a restart, each request finds out for itself. It may be used at the same
+// time; copies of a Workflow share it. A nil Memory remembers nothing.
+type Memory struct {
+	mu    sync.Mutex
+	gates map[string]*gate
+
+	sweepSeen time.Time // when the sweep's mark was last looked at
+}
+
+// NewMemory returns one that has seen nothing.
+func NewMemory() *Memory { return &Memory{gates: map[string]*gate{}} }
+
+// A gate stands before one kind of call for all requests of this process. When a few calls in a row were not served it shuts: from then on one
+// call is let through from time to time as a trial, and the others are told how long to stay away. A call that is served opens it.
+type gate struct {
+	failed int       // calls in a row that were not served, while open
+	trials int       // trials that were not served, while shut
+	since  time.Time // when it shut; zero while it is open
+	until  time.Time // no trial before
+	trying time.Time // a trial is on its way, and has this long
+	reason fault.Reason
+	advice string
+}
+
+// through makes a call if the gate lets it. A call that is not let through is fault.Paused, and After says for how long to stay away.
+func (m *Memory) through(ctx context.Context, op string, most time.Duration, call func() error) error {
+	if m == nil {
+		return call()
+	}
+	if err := m.enter(op, most); err != nil {
+		return err
+	}
+	err := call()
+	m.leave(ctx, op, err)
+	return err
+}
+
+func (m *Memory) enter(op string, most time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g, now := m.gates[op], time.Now()
+	if g == nil {
+		g = &gate{}
+		m.gates[op] = g
+	}
+	if err := g.refusal(op, now); err != nil {
+		return err
+	}
+	if !g.since.IsZero() {
+		g.trying = now.Add(most)
+	}
+	return nil
+}
+
+// refusal is what a call is told that is not let through now; nil when it is.
+func (g *gate) refusal(op string, now time.Time) error {
+	wait := max(g.until.Sub(now), g.trying.Sub(now))
+	if g.since.IsZero() || wait <= 0 {
+		return nil
+	}
+	return &fault.Error{
+		Op: op, Reason: fault.Paused, After: wait,
+		Detail: fmt.Sprintf("not tried: nobody was served since %s (%s)", g.since.UTC().Format(time.RFC3339), g.reason),
+		Advice: cmp.Or(g.advice, "Nothing is lost: it goes on by itself when calls are served again."),
+	}
+}
+
+// leave learns from a call that was let through.
+func (m *Memory) leave(ctx context.Context, op string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g, now := m.gates[op], time.Now()
+	reason, asked := fault.ReasonOf(err), min(fault.After(err), maxAsked)
+	log := zerolog.Ctx(ctx).With().Str("call", op).Logger()
+	switch {
+	case err == nil || !reason.Temporary() || reason == fault.Conflict:
+		if !g.since.IsZero() {
+			log.Info().Str("event", "served").Dur("after", now.Sub(g.since)).Msg("served again: calls are no longer held back")
+		}
+		*g = gate{}
+		return
+	case g.since.IsZero():
+		if g.failed++; g.failed < gateShuts && asked == 0 {
+			return
+		}
+		g.advice = fault.Advice(err)
+		g.since, g.reason, g.until = now, reason, now.Add(max(firstPause, asked))
+		log.Warn().Str("event", "paused").Str("reason", string(reason)).Dur("for", g.until.Sub(now)).Msg("nobody is served: calls are held back")
+	case !g.trying.IsZero():
+		g.trials++
+		g.advice = fault.Advice(err)
+		g.reason, g.trying = reason, time.Time{}
+		g.until = now.Add(max(min(firstPause<<min(g.trials, 20), maxPause), asked))
+	default: // it was on its way when the gate shut
+		g.until = later(g.until, now.Add(asked))
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// paused returns what a call would be told that is not let through, or nil. It makes no trial.
+func (m *Memory) paused(op string) error {
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if g := m.gates[op]; g != nil {
+		return g.refusal(op, time.Now())
+	}
+	return nil
+}
+
+// spread returns a part of d that differs from key to key and from n to n, and is the same each time: those that wait for the same thing do not
+// come back at the same moment.
+func spread(key correlation.Key, n int, d time.Duration) time.Duration {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s %d", key, n)
+	return time.Duration(float64(h.Sum64()>>11) / (1 << 53) * float64(d))
+}
+
+// gatedTickets are Tickets behind the gates.
+type gatedTickets struct {
+	Tickets
+	memory *Memory
+	most   time.Duration // the longest that one call takes
+}
+
+func (t gatedTickets) Find(ctx context.Context, table, id string) (found []ticket.Record, err error) {
+	err = t.memory.through(ctx, opRead, t.most, func() (err error) { found, err = t.Tickets.Find(ctx, table, id); return err })
+	return found, err
+}
+
+func (t gatedTickets) Create(ctx context.Context, d ticket.Draft, id string) (rec ticket.Record, err error) {
+	err = t.memory.through(ctx, opCreate, t.most, func() (err error) { rec, err = t.Tickets.Create(ctx, d, id); return err })
+	return rec, err
+}
+
+func (t gatedTickets) Read(ctx context.Context, table, sysID string) (rec ticket.Record, err error) {
+	err = t.memory.through(ctx, opRead, t.most, func() (err error) { rec, err = t.Tickets.Read(ctx, table, sysID); return err })
+	return rec, err
+}
+
+func (t gatedTickets) Note(ctx context.Context, table, sysID, text string) error {
+	return t.memory.through(ctx, opNote, t.most, func() error { return t.Tickets.Note(ctx, table, sysID, text) })
+}
+
+func (t gatedTickets) FindUser(ctx context.Context, principalName, email string) (sysID string, found bool, err error) {
+	err = t.memory.through(ctx, opRead, t.most, func() (err error) { sysID, found, err = t.Tickets.FindUser(ctx, principalName, email); return err })
+	return sysID, found, err
+}
+
+// gatedRequests are Requests behind the gates.
+type gatedRequests struct {
+	Requests
+	memory *Memory
+	most   time.Duration
+}
+
+func (r gatedRequests) Answer(ctx context.Context, key correlation.Key, stage string, d Decision, detail string) error {
+	return r.memory.through(ctx, opAnswer, r.most, func() error { return r.Requests.Answer(ctx, key, stage, d, detail) })
+}
+
+func (r gatedRequests) Read(ctx context.Context, key correlation.Key) (st RequestStatus, err error) {
+	err = r.memory.through(ctx, opAsk, r.most, func() (err error) { st, err = r.Requests.Read(ctx, key); return err })
+	return st, err
+}
+
+func (w *Workflow) tickets() Tickets {
+	return gatedTickets{w.Tickets, w.Memory, w.Policy.withDefaults().CallTimeout}
+}
+
+func (w *Workflow) requests() Requests {
+	return gatedRequests{w.Requests, w.Memory, w.Policy.withDefaults().GraphTimeout}
+}
