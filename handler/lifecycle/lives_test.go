@@ -181,7 +181,7 @@ func TestEachStageEndsAsItsTicketDoes(t *testing.T) {
 func of(w *world, t *testing.T) *world {
 	within := &world{
 		TB: t, ctx: w.ctx, entra: w.entra, sample: w.sample, serviceNow: w.serviceNow, queue: w.queue, connection: w.connection, app: w.app,
-		settings: w.settings, keys: w.keys, timers: w.timers, front: w.front, log: w.log, hosts: w.hosts,
+		settings: w.settings, keys: w.keys, timers: w.timers, front: w.front, log: w.log, inError: w.inError, hosts: w.hosts,
 	}
 	return within
 }

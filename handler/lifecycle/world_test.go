@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -78,6 +79,7 @@ type world struct {
 	timers   *host.State
 	front    *front
 	log      *log
+	inError  []string // functions that the host cannot run, as the test wants it
 
 	mu    sync.Mutex
 	hosts []*host.Host
@@ -90,8 +92,11 @@ type plan struct {
 	settings  map[string]string                         // of the app, beside and before those of every test
 	entra     entra.Config                              // the tenant
 	storage   func(t testing.TB, azurite string) string // puts something before Azurite, and returns the connection string that leads to it
+	wire      *wire                                     // stands between the handlers and everybody whom they call
 	functions []string                                  // the only ones that are bound; nil is all
+	inError   []string                                  // those of them that the host cannot run
 	later     bool                                      // no host is started
+	patience  time.Duration                             // of the whole test; 0 is the one of all
 }
 
 // forwarding makes the host pass HTTP calls in its older way.
@@ -126,9 +131,11 @@ func azurite(t testing.TB) string {
 // newWorld makes a world and waits until its hosts serve. It all ends with the test, which fails when the handler logged what it must not.
 func newWorld(t testing.TB, p plan) *world {
 	t.Helper()
-	w := &world{TB: t, connection: azurite(t), app: appFolder(t, p.app, p.functions), timers: &host.State{}, front: newFront(t)}
+	w := &world{
+		TB: t, connection: azurite(t), app: appFolder(t, p.app, p.functions), timers: &host.State{}, front: newFront(t), inError: p.inError,
+	}
 	var cancel context.CancelFunc
-	w.ctx, cancel = context.WithTimeout(context.Background(), patience)
+	w.ctx, cancel = context.WithTimeout(context.Background(), cmp.Or(p.patience, patience))
 	t.Cleanup(cancel)
 
 	secret := random()
@@ -160,6 +167,9 @@ func newWorld(t testing.TB, p plan) *world {
 	}
 	maps.Copy(w.settings, w.entra.Environment(""))
 	maps.Copy(w.settings, p.settings)
+	if p.wire != nil {
+		p.wire.before(t, w.settings)
+	}
 	w.log.forbid(w.settings["IDENTITY_HEADER"])
 	t.Cleanup(w.stop)
 	if !p.later {
@@ -230,7 +240,7 @@ func (w *world) start() *host.Host {
 	w.check(err)
 	w.signalled("the handler to answer the host", h.Ready())
 	for name, err := range h.Functions() {
-		if err != nil {
+		if (err != nil) != slices.Contains(w.inError, name) {
 			w.Fatalf("function %s: %v", name, err)
 		}
 	}
@@ -399,24 +409,34 @@ func (f *front) fix(address string) {
 // beforeAzurite puts a desk of faults before Azurite's tables and queues, for the handler alone, and returns the connection string that leads there.
 func beforeAzurite(t testing.TB, connection string, desk *misbehave.Desk) string {
 	t.Helper()
+	return throughStorage(t, connection, desk.Middleware)
+}
+
+// throughStorage puts something before the tables and queues of a connection string, and returns one that leads there.
+func throughStorage(t testing.TB, connection string, put func(http.Handler) http.Handler) string {
+	t.Helper()
 	parts := strings.Split(connection, ";")
 	for i, part := range parts {
-		name, value, _ := strings.Cut(part, "=")
-		if name != "TableEndpoint" && name != "QueueEndpoint" {
-			continue
+		if name, value, _ := strings.Cut(part, "="); name == "TableEndpoint" || name == "QueueEndpoint" {
+			parts[i] = name + "=" + through(t, value, put)
 		}
-		endpoint, err := url.Parse(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		server := httptest.NewServer(desk.Middleware(&httputil.ReverseProxy{
-			Rewrite:      func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = endpoint.Scheme, endpoint.Host },
-			ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
-		}))
-		t.Cleanup(server.Close)
-		parts[i] = name + "=" + server.URL + endpoint.Path
 	}
 	return strings.Join(parts, ";")
+}
+
+// through puts something before a service, and returns the address that leads there.
+func through(t testing.TB, address string, put func(http.Handler) http.Handler) string {
+	t.Helper()
+	to, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(put(&httputil.ReverseProxy{
+		Rewrite:      func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host },
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}))
+	t.Cleanup(server.Close)
+	return server.URL + to.Path
 }
 
 func accountKey(connection string) string {
