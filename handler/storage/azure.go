@@ -74,21 +74,21 @@ func (a *azureTables) insert(ctx context.Context, table string, e entity) error 
 	})
 }
 
-func (a *azureTables) replace(ctx context.Context, table string, e entity) error {
-	return a.do(ctx, "replace entity", table, true, func(ctx context.Context, c *aztables.Client) error {
-		b, err := encode(e)
-		if err == nil {
-			_, err = c.UpsertEntity(ctx, b, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeReplace})
-		}
-		return err
-	})
-}
-
 func (a *azureTables) merge(ctx context.Context, table string, e entity) error {
 	return a.do(ctx, "merge entity", table, false, func(ctx context.Context, c *aztables.Client) error {
 		b, err := encode(e)
 		if err == nil {
 			_, err = c.UpdateEntity(ctx, b, &aztables.UpdateEntityOptions{UpdateMode: aztables.UpdateModeMerge, IfMatch: to.Ptr(azcore.ETagAny)})
+		}
+		return err
+	})
+}
+
+func (a *azureTables) put(ctx context.Context, table string, e entity) error {
+	return a.do(ctx, "merge or insert entity", table, true, func(ctx context.Context, c *aztables.Client) error {
+		b, err := encode(e)
+		if err == nil {
+			_, err = c.UpsertEntity(ctx, b, &aztables.UpsertEntityOptions{UpdateMode: aztables.UpdateModeMerge})
 		}
 		return err
 	})
@@ -109,8 +109,14 @@ func (a *azureTables) transact(ctx context.Context, table string, ops []operatio
 			return nil, faultOf("transaction", err)
 		}
 		actions[i] = aztables.TransactionAction{ActionType: aztables.TransactionTypeAdd, Entity: b}
-		if o.merge {
+		switch o.does {
+		case merges:
 			actions[i].ActionType, actions[i].IfMatch = aztables.TransactionTypeUpdateMerge, to.Ptr(azcore.ETag(o.etag))
+		case deletes:
+			actions[i].ActionType, actions[i].IfMatch = aztables.TransactionTypeDelete, to.Ptr(azcore.ETagAny)
+			if o.etag != "" {
+				actions[i].IfMatch = to.Ptr(azcore.ETag(o.etag))
+			}
 		}
 	}
 	var answer batch
@@ -121,7 +127,7 @@ func (a *azureTables) transact(ctx context.Context, table string, ops []operatio
 	if err != nil {
 		return nil, err
 	}
-	if len(answer.etags) != len(ops) || answer.etags[0] == "" {
+	if len(answer.etags) != len(ops) || (answer.etags[0] == "" && ops[0].does != deletes) {
 		// Stored, but under which version? Whoever needs to know reads it again.
 		return nil, &fault.Error{Op: "transaction", Reason: fault.Unreachable, Detail: fmt.Sprintf("%d answers to %d operations", len(answer.etags), len(ops)), Advice: adviseURL}
 	}
@@ -130,6 +136,9 @@ func (a *azureTables) transact(ctx context.Context, table string, ops []operatio
 
 func (a *azureTables) query(ctx context.Context, table string, q query) (page []entity, next string, err error) {
 	filter := []string{"PartitionKey eq " + quoted(q.partition)}
+	if q.partition == "" {
+		filter = []string{"PartitionKey ge " + quoted(q.first), "PartitionKey lt " + quoted(q.end)}
+	}
 	and := func(format, value string) {
 		if value != "" {
 			filter = append(filter, format+quoted(value))
@@ -143,6 +152,9 @@ func (a *azureTables) query(ctx context.Context, table string, q query) (page []
 		filter = append(filter, "Due le datetime'"+instant(q.due).Format(time.RFC3339Nano)+"'")
 	}
 	options := &aztables.ListEntitiesOptions{Filter: to.Ptr(strings.Join(filter, " and ")), Top: to.Ptr(int32(min(q.top, pageSize)))} //nolint:gosec // at most 1000
+	if q.keys {
+		options.Select = to.Ptr("PartitionKey,RowKey")
+	}
 	if pk, row, ok := strings.Cut(q.next, "\n"); ok {
 		options.NextPartitionKey, options.NextRowKey = &pk, &row
 	}
@@ -156,6 +168,9 @@ func (a *azureTables) query(ctx context.Context, table string, q query) (page []
 			e, err := decode(b)
 			if err != nil {
 				return err
+			}
+			if q.keys {
+				e.props = nil
 			}
 			page = append(page, e)
 		}

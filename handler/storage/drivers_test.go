@@ -19,10 +19,10 @@ import (
 	"ticketbridge/handler/fault"
 )
 
-// drivers returns the tables of both storages, so that the embedded one is held against the other call by call.
+// drivers returns the tables of both storages, so that the embedded one is held against the other call by call; with -short, against itself.
 func drivers(t *testing.T) map[string]tables {
 	t.Helper()
-	out := map[string]tables{"embedded": &memoryTables{tables: map[string]map[string]*partition{}}}
+	out := map[string]tables{"embedded": newMemoryTables()}
 	connection := os.Getenv("AZURITE_CONNECTION_STRING")
 	switch {
 	case connection != "":
@@ -31,7 +31,9 @@ func drivers(t *testing.T) map[string]tables {
 			t.Fatal(err)
 		}
 		out["azure"] = s.tables
-	case !testing.Short():
+	case testing.Short():
+		out["itself"] = newMemoryTables()
+	default:
 		t.Fatal("AZURITE_CONNECTION_STRING is not set: run `make test`, which starts Azurite, or `go test -short`")
 	}
 	return out
@@ -91,9 +93,9 @@ func TestBothTablesTakeAndRefuseTheSame(t *testing.T) {
 		"a key of 512":                {[]operation{{entity: entity{partition: "p", row: strings.Repeat("k", 512)}}}, ""},
 		"a key of 513":                {[]operation{{entity: entity{partition: "p", row: strings.Repeat("k", 513)}}}, fault.Invalid},
 		"the same row twice":          {append(inserts(1, nil), inserts(1, nil)...), fault.Internal},
-		"a merge into nothing":        {[]operation{{merge: true, entity: entity{partition: "p", row: "no", etag: `W/"datetime'2026-11-24T09%3A00%3A00.0000000Z'"`}}}, fault.NotFound},
+		"a merge into nothing":        {[]operation{{does: merges, entity: entity{partition: "p", row: "no", etag: `W/"datetime'2026-11-24T09%3A00%3A00.0000000Z'"`}}}, fault.NotFound},
 		"a time before 1601":          {inserts(1, props("A", time.Date(1600, 12, 31, 0, 0, 0, 0, time.UTC))), fault.Invalid},
-		"an insert and a merge of it": {append(inserts(1, nil), operation{merge: true, entity: entity{partition: "p", row: "no", etag: `W/"x"`}}), fault.NotFound},
+		"an insert and a merge of it": {append(inserts(1, nil), operation{does: merges, entity: entity{partition: "p", row: "no", etag: `W/"x"`}}), fault.NotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -152,49 +154,73 @@ func TestBothTablesDoTheSame(t *testing.T) {
 		steps := rapid.IntRange(1, 12).Draw(t, "steps")
 		for range steps {
 			r, p := row.Draw(t, "row"), properties.Draw(t, "properties")
-			e := entity{partition: "p", row: r, props: p}
-			switch what := rapid.SampledFrom([]string{"insert", "replace", "merge", "remove", "transact", "get"}).Draw(t, "what"); what {
+			pk := rapid.SampledFrom([]string{"p", "p", "p-1", "p-2", "q"}).Draw(t, "partition")
+			e := entity{partition: pk, row: r, props: p}
+			key := func(row string) string { return pk + "/" + row }
+			switch what := rapid.SampledFrom([]string{"insert", "put", "merge", "remove", "transact", "get"}).Draw(t, "what"); what {
 			case "insert":
 				agree(what, func(_ string, d tables) (any, error) { return nil, d.insert(ctx, table, e) })
-			case "replace":
-				agree(what, func(_ string, d tables) (any, error) { return nil, d.replace(ctx, table, e) })
+			case "put":
+				agree(what, func(_ string, d tables) (any, error) { return nil, d.put(ctx, table, e) })
 			case "merge":
 				agree(what, func(_ string, d tables) (any, error) { return nil, d.merge(ctx, table, e) })
 			case "remove":
-				agree(what, func(_ string, d tables) (any, error) { return nil, d.remove(ctx, table, "p", r) })
+				agree(what, func(_ string, d tables) (any, error) { return nil, d.remove(ctx, table, pk, r) })
 			case "get":
 				agree(what, func(n string, d tables) (any, error) {
-					got, err := d.get(ctx, table, "p", r)
-					etags[n][r] = got.etag
+					got, err := d.get(ctx, table, pk, r)
+					etags[n][key(r)] = got.etag
 					return got.props, err
 				})
 			case "transact":
 				other := row.Filter(func(o string) bool { return o != r }).Draw(t, "other row")
-				merge := rapid.Bool().Draw(t, "merge")
+				does := rapid.SampledFrom([]verb{inserts, merges, deletes}).Draw(t, "does")
+				second := rapid.SampledFrom([]verb{inserts, deletes}).Draw(t, "second does")
 				agree(what, func(n string, d tables) (any, error) {
-					first := operation{merge: merge && etags[n][r] != "", entity: e}
-					if first.merge {
-						first.etag = etags[n][r]
+					first := operation{does: does, entity: e}
+					if first.etag = etags[n][key(r)]; first.etag == "" && does == merges {
+						first.does = inserts
 					}
-					got, err := d.transact(ctx, table, []operation{first, {entity: entity{partition: "p", row: other, props: p}}})
+					got, err := d.transact(ctx, table, []operation{first, {does: second, entity: entity{partition: pk, row: other, props: p}}})
 					if err == nil {
-						etags[n][r], etags[n][other] = got[0], got[1]
+						etags[n][key(r)], etags[n][key(other)] = got[0], got[1]
 					}
 					return len(got), err
 				})
 			}
-			for _, q := range []query{{partition: "p", top: 10}, {partition: "p", from: "b", below: "d", top: 10}, {partition: "p", after: "a", record: "x", top: 10}, {partition: "q", top: 10}} {
-				agree("query", func(_ string, d tables) (any, error) {
-					page, next, err := d.query(ctx, table, q)
-					rows := map[string]map[string]any{}
-					for _, e := range page {
-						rows[e.row] = e.props
-					}
-					return []any{rows, next}, err
-				})
+			for _, q := range []query{
+				{partition: "p", top: 10},
+				{partition: "p", from: "b", below: "d", top: 10},
+				{partition: "p", after: "a", record: "x", top: 10},
+				{partition: "r", top: 10},
+				{first: "p-", end: "p-2", top: 10},
+				{first: "p", end: "q", keys: true, top: 3},
+				{first: "p", end: "r", from: "b", below: "d", top: 2},
+			} {
+				agree("query", func(_ string, d tables) (any, error) { return pages(ctx, d, table, q) })
 			}
 		}
 	})
+}
+
+// pages returns what a query selects, page by page.
+func pages(ctx context.Context, d tables, table string, q query) ([][]any, error) {
+	var out [][]any
+	for {
+		page, next, err := d.query(ctx, table, q)
+		if err != nil {
+			return nil, err
+		}
+		rows := []any{}
+		for _, e := range page {
+			rows = append(rows, []any{e.partition, e.row, e.props})
+		}
+		out = append(out, rows)
+		if next == "" {
+			return out, nil
+		}
+		q.next = next
+	}
 }
 
 func TestTheEmbeddedQueueKeepsTimeByTheClock(t *testing.T) {
@@ -250,7 +276,7 @@ func TestTheEmbeddedQueueKeepsTimeByTheClock(t *testing.T) {
 
 func TestTheEmbeddedTablesHandOutCopies(t *testing.T) {
 	t.Parallel()
-	m := &memoryTables{tables: map[string]map[string]*partition{}}
+	m := newMemoryTables()
 	b := []byte("abc")
 	in := entity{partition: "p", row: "r", props: props("B", b)}
 	if err := m.insert(t.Context(), "t", in); err != nil {

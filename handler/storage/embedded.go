@@ -24,7 +24,7 @@ func NewEmbedded(prefix string) (*Store, *Queue, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &Store{&memoryTables{tables: map[string]map[string]*partition{}}, names}, &Queue{&memoryQueues{queues: map[string]*memoryQueue{}}, names.Queue}, nil
+	return &Store{newMemoryTables(), names}, &Queue{&memoryQueues{queues: map[string]*memoryQueue{}}, names.Queue}, nil
 }
 
 // alive is what a call over the network would say of its context.
@@ -38,19 +38,25 @@ func alive(ctx context.Context, op string) error {
 // memoryTables are tables in memory.
 type memoryTables struct {
 	mu     sync.Mutex
-	tables map[string]map[string]*partition // by table and partition key
+	tables map[string]*memoryTable
 	writes int64
 }
 
-type partition struct {
-	keys []string // row keys in order
-	rows map[string]entity
+func newMemoryTables() *memoryTables { return &memoryTables{tables: map[string]*memoryTable{}} }
+
+// A memoryTable finds a partition by its key; the order of the keys is only made when somebody asks for a range of partitions.
+type memoryTable struct {
+	partitions map[string]*partition
+	ordered    []string // the partition keys in order, or nil when they changed
 }
+
+// A partition has its rows in the order of their keys. The properties of a row that is in here are never changed.
+type partition struct{ rows []*entity }
 
 // read returns the partition, or an empty one.
 func (m *memoryTables) read(table, key string) *partition {
-	if p := m.tables[table][key]; p != nil {
-		return p
+	if t := m.tables[table]; t != nil && t.partitions[key] != nil {
+		return t.partitions[key]
 	}
 	return &partition{}
 }
@@ -59,25 +65,59 @@ func (m *memoryTables) read(table, key string) *partition {
 func (m *memoryTables) find(table, key string) *partition {
 	t := m.tables[table]
 	if t == nil {
-		t = map[string]*partition{}
+		t = &memoryTable{partitions: map[string]*partition{}}
 		m.tables[table] = t
 	}
-	p := t[key]
+	p := t.partitions[key]
 	if p == nil {
-		p = &partition{rows: map[string]entity{}}
-		t[key] = p
+		p = &partition{}
+		t.partitions[key], t.ordered = p, nil
 	}
 	return p
 }
 
-func (p *partition) set(e entity) {
-	if i, ok := slices.BinarySearch(p.keys, e.row); !ok {
-		p.keys = slices.Insert(p.keys, i, e.row)
+// drop forgets the partition if it is empty.
+func (m *memoryTables) drop(table, key string) {
+	if t := m.tables[table]; t != nil && t.partitions[key] != nil && len(t.partitions[key].rows) == 0 {
+		delete(t.partitions, key)
+		t.ordered = nil
 	}
-	p.rows[e.row] = e
 }
 
-func (m *memoryTables) missing(op, row string) error {
+// search returns where the row is or belongs.
+func (p *partition) search(row string) (int, bool) {
+	if n := len(p.rows); n > 0 && p.rows[n-1].row < row { // what is stored in order
+		return n, false
+	}
+	return slices.BinarySearchFunc(p.rows, row, func(e *entity, row string) int { return strings.Compare(e.row, row) })
+}
+
+// row returns the row, or nil.
+func (p *partition) row(key string) *entity {
+	if i, ok := p.search(key); ok {
+		return p.rows[i]
+	}
+	return nil
+}
+
+func (p *partition) set(e entity) {
+	i, ok := p.search(e.row)
+	if ok {
+		p.rows[i] = &e
+		return
+	}
+	p.rows = slices.Insert(p.rows, i, &e)
+}
+
+func (p *partition) remove(row string) (ok bool) {
+	i, ok := p.search(row)
+	if ok {
+		p.rows = slices.Delete(p.rows, i, i+1)
+	}
+	return ok
+}
+
+func missing(op, row string) error {
 	return &fault.Error{Op: op, Reason: fault.NotFound, Status: 404, Detail: "there is no " + row}
 }
 
@@ -111,10 +151,11 @@ func (m *memoryTables) get(ctx context.Context, table, pk, row string) (entity, 
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e, ok := m.read(table, pk).rows[row]
-	if !ok {
-		return entity{}, m.missing("get entity", row)
+	stored := m.read(table, pk).row(row)
+	if stored == nil {
+		return entity{}, missing("get entity", row)
 	}
+	e := *stored
 	e.props = held(e.props)
 	return e, nil
 }
@@ -139,6 +180,7 @@ func (m *memoryTables) apply(ctx context.Context, op, table string, ops []operat
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.find(table, ops[0].partition)
+	defer m.drop(table, ops[0].partition)
 	after := make([]entity, len(ops))
 	seen := map[string]bool{}
 	for i, o := range ops {
@@ -146,29 +188,40 @@ func (m *memoryTables) apply(ctx context.Context, op, table string, ops []operat
 			return nil, &fault.Error{Op: op, Reason: fault.Internal, Status: 400, Detail: "a transaction is on different rows of one partition"}
 		}
 		seen[o.row] = true
-		old, found := p.rows[o.row]
-		after[i] = o.entity
-		switch {
-		case !o.merge && found:
-			return nil, &fault.Error{Op: op, Reason: fault.Exists, Status: 409, Detail: "there is a " + o.row}
-		case o.merge && !found:
-			return nil, m.missing(op, o.row)
-		case o.merge && old.etag != o.etag:
-			return nil, &fault.Error{Op: op, Reason: fault.Conflict, Status: 412, Detail: o.row + " has another version"}
-		case o.merge:
-			var err error
-			if after[i], err = merged(old, o.entity); err != nil {
-				return nil, err
-			}
+		var err error
+		if after[i], err = o.on(op, p.row(o.row)); err != nil {
+			return nil, err
 		}
 	}
 	etags := make([]string, len(ops))
 	for i, e := range after {
+		if ops[i].does == deletes {
+			p.remove(e.row)
+			continue
+		}
 		e = m.stamp(e)
 		p.set(e)
 		etags[i] = e.etag
 	}
 	return etags, nil
+}
+
+// on returns what becomes of the entity that is there, or nil, under the operation.
+func (o operation) on(op string, old *entity) (entity, error) {
+	switch {
+	case o.does == inserts && old != nil:
+		return entity{}, &fault.Error{Op: op, Reason: fault.Exists, Status: 409, Detail: "there is a " + o.row}
+	case o.does == inserts:
+		return o.entity, nil
+	case old == nil:
+		return entity{}, missing(op, o.row)
+	case old.etag != o.etag && (o.does == merges || o.etag != ""):
+		return entity{}, &fault.Error{Op: op, Reason: fault.Conflict, Status: 412, Detail: o.row + " has another version"}
+	case o.does == merges:
+		return merged(*old, o.entity)
+	default:
+		return *old, nil
+	}
 }
 
 // merged returns old with the properties of e.
@@ -179,8 +232,16 @@ func merged(old, e entity) (entity, error) {
 	return old, err
 }
 
-func (m *memoryTables) replace(ctx context.Context, table string, e entity) error {
-	if err := alive(ctx, "replace entity"); err != nil {
+func (m *memoryTables) merge(ctx context.Context, table string, e entity) error {
+	return m.mergeInto(ctx, "merge entity", table, e, false)
+}
+
+func (m *memoryTables) put(ctx context.Context, table string, e entity) error {
+	return m.mergeInto(ctx, "merge or insert entity", table, e, true)
+}
+
+func (m *memoryTables) mergeInto(ctx context.Context, op, table string, e entity, insert bool) error {
+	if err := alive(ctx, op); err != nil {
 		return err
 	}
 	if _, err := checkEntity(e); err != nil {
@@ -188,26 +249,17 @@ func (m *memoryTables) replace(ctx context.Context, table string, e entity) erro
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	old := m.read(table, e.partition).row(e.row)
+	switch {
+	case old != nil:
+		var err error
+		if e, err = merged(*old, e); err != nil {
+			return err
+		}
+	case !insert:
+		return missing(op, e.row)
+	}
 	m.find(table, e.partition).set(m.stamp(e))
-	return nil
-}
-
-func (m *memoryTables) merge(ctx context.Context, table string, e entity) error {
-	if err := alive(ctx, "merge entity"); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p := m.read(table, e.partition)
-	old, ok := p.rows[e.row]
-	if !ok {
-		return m.missing("merge entity", e.row)
-	}
-	after, err := merged(old, e)
-	if err != nil {
-		return err
-	}
-	p.set(m.stamp(after))
 	return nil
 }
 
@@ -217,14 +269,19 @@ func (m *memoryTables) remove(ctx context.Context, table, pk, row string) error 
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.read(table, pk)
-	i, ok := slices.BinarySearch(p.keys, row)
-	if !ok {
-		return m.missing("delete entity", row)
+	if !m.read(table, pk).remove(row) {
+		return missing("delete entity", row)
 	}
-	p.keys = slices.Delete(p.keys, i, i+1)
-	delete(p.rows, row)
+	m.drop(table, pk)
 	return nil
+}
+
+// begins returns the keys at which a page begins.
+func (q query) begins() (pk, row string) {
+	if pk, row, ok := strings.Cut(q.next, "\n"); ok {
+		return pk, row
+	}
+	return max(q.partition, q.first), max(q.from, q.after)
 }
 
 // query looks at no more than pageSize rows, as a server would that has other work to do: a page may be short, or empty, and not the last.
@@ -234,22 +291,51 @@ func (m *memoryTables) query(ctx context.Context, table string, q query) ([]enti
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.read(table, q.partition)
-	start, _ := slices.BinarySearch(p.keys, max(q.from, q.next, q.after))
 	var page []entity
-	for looked, row := range p.keys[start:] {
-		if q.below != "" && row >= q.below {
-			break
+	looked := 0
+	pk, row := q.begins()
+	for _, key := range m.partitions(table, q, pk) {
+		if key != pk {
+			row = max(q.from, q.after)
 		}
-		if looked == pageSize || len(page) == q.top {
-			return page, row, nil
-		}
-		if e := p.rows[row]; q.selects(e) {
-			e.props = held(e.props)
-			page = append(page, e)
+		p := m.read(table, key)
+		start, _ := p.search(row)
+		for _, e := range p.rows[start:] {
+			if q.below != "" && e.row >= q.below {
+				break
+			}
+			if looked == pageSize || len(page) == q.top {
+				return page, key + "\n" + e.row, nil
+			}
+			looked++
+			if !q.selects(*e) {
+				continue
+			}
+			out := *e
+			if out.props = nil; !q.keys {
+				out.props = held(e.props)
+			}
+			page = append(page, out)
 		}
 	}
 	return page, "", nil
+}
+
+// partitions returns the keys of the partitions that the query is about, in order, from the given one.
+func (m *memoryTables) partitions(table string, q query, from string) []string {
+	t := m.tables[table]
+	if t == nil {
+		return nil
+	}
+	if q.partition != "" {
+		return []string{q.partition}
+	}
+	if t.ordered == nil {
+		t.ordered = slices.Sorted(maps.Keys(t.partitions))
+	}
+	first, _ := slices.BinarySearch(t.ordered, from)
+	end, _ := slices.BinarySearch(t.ordered, q.end)
+	return t.ordered[first:max(first, end)]
 }
 
 // selects says whether e, of the right partition and range, meets the other conditions.

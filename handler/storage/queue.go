@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ticketbridge/handler/fault"
+	"ticketbridge/handler/workflow"
 )
 
 // A Queue takes messages for Advance, as workflow.Queue asks for. It is safe for concurrent use, and is made when it is first written to.
@@ -34,6 +35,41 @@ func (q *Queue) Put(ctx context.Context, text string, delay time.Duration) error
 		return fmt.Errorf("make queue %s: %w", q.name, err)
 	}
 	return q.Queues().Put(ctx, q.name, wire, delay)
+}
+
+// poisonHidden is how long a message of the poison queue is hidden from others once it was read: time enough to deal with it.
+const poisonHidden = 5 * time.Minute
+
+// PoisonName is that of the queue to which the Functions host moves the messages that it gives up on.
+func (q *Queue) PoisonName() string { return q.name + "-poison" }
+
+// Poison receives up to most of the messages that the host has given up on (at most 32), and hides them from others for 5 minutes. That there is
+// no such queue is no error: nothing was given up on. Texts are out of base64 where they are base64. 1 storage operation.
+func (q *Queue) Poison(ctx context.Context, most int) ([]workflow.Poison, error) {
+	messages, err := q.Queues().Get(ctx, q.PoisonName(), most, poisonHidden)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the poison queue: %w", err)
+	}
+	out := make([]workflow.Poison, len(messages))
+	for i, m := range messages {
+		out[i] = workflow.Poison{ID: m.ID, Receipt: m.PopReceipt, Text: m.Text, InsertedOn: m.InsertedOn}
+		if text, err := base64.StdEncoding.Strict().DecodeString(m.Text); err == nil {
+			out[i].Text = string(text)
+		}
+	}
+	return out, nil
+}
+
+// DropPoison deletes a message that Poison returned. One that is gone is no error, and neither is one that was received again since: it is
+// the other receiver's. 1 storage operation.
+func (q *Queue) DropPoison(ctx context.Context, p workflow.Poison) error {
+	if err := q.Queues().Delete(ctx, q.PoisonName(), p.ID, p.Receipt); err != nil && !fault.Is(err, fault.NotFound) {
+		return fmt.Errorf("delete from the poison queue: %w", err)
+	}
+	return nil
 }
 
 // Queues are the queues of a storage account from the receiving side: what a Functions host needs. Texts are as they are on the wire.

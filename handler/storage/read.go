@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 )
@@ -59,7 +61,10 @@ func (s *Store) Stages(ctx context.Context, requestID string) ([]*correlation.Co
 }
 
 // list reads a page of the index. The cursor is the row key of the last one that was given out: it stays good when rows come and go.
-func (s *Store) list(ctx context.Context, q query, cursor string, limit int) ([]correlation.Summary, string, error) {
+//
+// One row that cannot be read does not keep the others from being listed. Whose it is says its key: it is listed, as far as it can be read, with
+// what is wrong as its reason, until Index writes it anew. A key that is none is left out, and logged.
+func (s *Store) list(ctx context.Context, q query, cursor string, limit int) (page []correlation.Summary, next string, err error) {
 	if limit <= 0 {
 		limit = pageSize
 	}
@@ -70,22 +75,35 @@ func (s *Store) list(ctx context.Context, q query, cursor string, limit int) ([]
 		}
 	}
 	q.after = cursor
-	rows, err := s.all(ctx, s.names.Index, q, limit+1) // one more than wanted, to see whether there is a next page
-	if err != nil {
-		return nil, "", fmt.Errorf("read list: %w", err)
-	}
-	next := ""
-	if len(rows) > limit {
-		rows = rows[:limit]
-		next = rows[limit-1].row
-	}
-	page := make([]correlation.Summary, len(rows))
-	for i, e := range rows {
-		if page[i], err = summaryOf(e); err != nil {
+	for {
+		q.top = min(pageSize, limit+1-len(page)) // one more than wanted, to see whether there is a next page
+		rows, more, err := s.tables.query(ctx, s.names.Index, q)
+		if err != nil {
 			return nil, "", fmt.Errorf("read list: %w", err)
 		}
+		for _, e := range rows {
+			sum, err := summaryOf(e)
+			if err != nil {
+				logUnreadable(ctx, s.names.Index, e, err)
+			}
+			if sum.Key.IsZero() {
+				continue
+			}
+			if len(page) == limit {
+				return page, indexRow(page[limit-1].Key), nil
+			}
+			page = append(page, sum)
+		}
+		if more == "" {
+			return page, "", nil
+		}
+		q.next = more
 	}
-	return page, next, nil
+}
+
+// logUnreadable says which row cannot be read, and why.
+func logUnreadable(ctx context.Context, table string, e entity, err error) {
+	zerolog.Ctx(ctx).Error().Str("event", "unreadableRow").Str("table", table).Str("partition", e.partition).Str("row", clip(e.row, 100)).Err(err).Msg("a row in the storage cannot be read")
 }
 
 // all reads up to most entities, or every one when most is 0.

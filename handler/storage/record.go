@@ -8,6 +8,7 @@ import (
 
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
+	"ticketbridge/handler/workflow"
 )
 
 // What a row of the correlations table is, in its property Record.
@@ -236,6 +237,42 @@ func (r *record) summary(s *correlation.Summary) {
 	text(r, "LastReason", &s.LastReason)
 }
 
+func (r *record) mark(m *workflow.Mark) {
+	text(r, "Cursor", &m.Cursor)
+	r.time("Begun", &m.Begun)
+	r.time("Ended", &m.Ended)
+	r.time("Purged", &m.Purged)
+}
+
+func (r *record) unreadable(u *workflow.Unreadable) {
+	r.body("ID", &u.ID)
+	r.body("Text", &u.Text)
+	r.time("InsertedOn", &u.InsertedOn)
+	r.time("KeptOn", &u.KeptOn)
+	r.prose("Reason", &u.Reason)
+}
+
+// body carries a text that may be long and may hold anything: as bytes, in as many properties as it takes.
+func (r *record) body(name string, v *string) {
+	if !r.writing {
+		var all []byte
+		for i := 0; ; i++ {
+			part, ok := r.props[name+strconv.Itoa(i)].([]byte)
+			if !ok {
+				break
+			}
+			all = append(all, part...)
+		}
+		*v = string(all)
+		return
+	}
+	for i, rest := 0, []byte(*v); len(rest) > 0; i++ {
+		n := min(len(rest), maxBinary)
+		r.props[name+strconv.Itoa(i)] = rest[:n]
+		rest = rest[n:]
+	}
+}
+
 // correlationOf reads a correlation back.
 func correlationOf(e entity) (*correlation.Correlation, error) {
 	key, err := correlation.NewKey(e.partition, e.row)
@@ -256,9 +293,9 @@ func correlationRow(c *correlation.Correlation, write string, merge bool) (opera
 	r.merging = merge
 	r.correlation(c)
 	r.props["Write"] = write
-	op := operation{merge: merge, entity: entity{partition: c.Key.Request, row: c.Key.Stage, props: r.props}}
+	op := operation{entity: entity{partition: c.Key.Request, row: c.Key.Stage, props: r.props}}
 	if merge {
-		op.etag = c.Version
+		op.does, op.etag = merges, c.Version
 	}
 	return op, r.err
 }
@@ -271,44 +308,41 @@ func eventRow(k correlation.Key, ev correlation.Event) operation {
 
 func calloutRow(k correlation.Key, body []byte) operation {
 	r := writing(recordCallout)
-	size := len(body)
+	size, text := len(body), string(body)
 	r.number("Size", &size)
-	for i := 0; len(body) > 0; i++ {
-		n := min(len(body), maxBinary)
-		r.props["Body"+strconv.Itoa(i)] = body[:n]
-		body = body[n:]
-	}
+	r.body("Body", &text)
 	return operation{entity: entity{partition: k.Request, row: k.Stage + "_c", props: r.props}}
 }
 
 func bodyOf(e entity) ([]byte, error) {
 	r := reading(e)
 	var size int
+	var body string
 	r.number("Size", &size)
-	body := make([]byte, 0, size)
-	for i := 0; ; i++ {
-		part, ok := e.props["Body"+strconv.Itoa(i)].([]byte)
-		if !ok {
-			break
-		}
-		body = append(body, part...)
-	}
+	r.body("Body", &body)
 	if r.err == nil && len(body) != size {
 		r.err = &fault.Error{Op: "read callout", Reason: fault.Internal, Detail: fmt.Sprintf("%d of its %d bytes are stored", len(body), size)}
 	}
-	return body, r.err
+	return []byte(body), r.err
 }
 
-// openList is the partition of the open ones in the index table; endedList that of those which ended on the day of the given time, UTC.
-const openList = "open"
+// The partitions of the index table: what is open, what ended on the day of the given time (UTC), what the sweep remembers, and the messages
+// that nobody could read.
+const (
+	openList       = "open"
+	endedLists     = "ended-" // with the day after it
+	sweepRow       = "sweep"
+	unreadableRows = "unreadable"
+)
 
-func endedList(at time.Time) string { return "ended-" + at.UTC().Format(time.DateOnly) }
+func endedList(at time.Time) string { return endedLists + at.UTC().Format(time.DateOnly) }
 
 func indexRow(k correlation.Key) string { return k.Request + "_" + k.Stage }
 
 // listing is the row of a list. One that is due at no particular time is due at once, so that nothing is forgotten.
 func listing(list string, s correlation.Summary) entity {
 	r := writing("summary")
+	r.merging = true
 	r.summary(&s)
 	if s.Due.IsZero() {
 		r.props["Due"] = noTime
@@ -316,6 +350,7 @@ func listing(list string, s correlation.Summary) entity {
 	return entity{partition: list, row: indexRow(s.Key), props: r.props}
 }
 
+// summaryOf reads a row of a list. One with an error and a key holds what could be read, and says so.
 func summaryOf(e entity) (correlation.Summary, error) {
 	var s correlation.Summary
 	key, err := indexKey(e.row)
@@ -325,6 +360,9 @@ func summaryOf(e entity) (correlation.Summary, error) {
 	s.Key = key
 	r := reading(e)
 	r.summary(&s)
+	if r.err != nil {
+		s.LastReason, s.Reason = fault.Internal, "This line of the list cannot be read: "+r.err.Error()
+	}
 	return s, r.err
 }
 

@@ -21,7 +21,8 @@ import (
 //
 // The table of correlations has one partition for each request. A stage instance is one row with its state as plain properties, one row
 // for each event of its timeline, and one with the callout's body. The index table has one partition for what is open and one for each day
-// on which something ended; its rows hold a correlation.Summary, so a list never reads the correlations.
+// on which something ended; its rows hold a correlation.Summary, so a list never reads the correlations. What the sweep remembers and the messages
+// that nobody could read have partitions of their own in it.
 //
 // The two tables cannot be written in one transaction. The listing is written first, so what is stored is listed; a listing that says
 // something old, or names nothing, stands until its due time at most: then the sweep sends a message for it, and Advance puts it right.
@@ -152,8 +153,9 @@ func (s *Store) Save(ctx context.Context, c *correlation.Correlation) error {
 	}
 }
 
-// Index makes the lists say what c says. 1 storage operation; 2 when c is settled: it is put on the list of those that ended on the day of
-// c.Since before it is taken off that of the open ones.
+// Index makes the lists say what c says. What a newer version wrote to the same row of a list is kept. 1 storage operation; 2 when c is settled:
+// it is put on the list of those that ended on the day of c.Since before it is taken off that of the open ones. What a newer version wrote to the
+// row of the open ones is not carried over: a list repeats what the correlation says, and there nothing is lost.
 func (s *Store) Index(ctx context.Context, c *correlation.Correlation) error {
 	list := openList
 	if c.Settled() {
@@ -163,7 +165,7 @@ func (s *Store) Index(ctx context.Context, c *correlation.Correlation) error {
 	if err := checkTransaction([]operation{{entity: row}}); err != nil {
 		return fmt.Errorf("list correlation: %w", err)
 	}
-	if err := s.tables.replace(ctx, s.names.Index, row); err != nil {
+	if err := s.tables.put(ctx, s.names.Index, row); err != nil {
 		return fmt.Errorf("list correlation: %w", err)
 	}
 	if list == openList {

@@ -21,35 +21,45 @@ type tables interface {
 	get(ctx context.Context, table, partition, row string) (entity, error)
 	// insert adds an entity, or is Exists.
 	insert(ctx context.Context, table string, e entity) error
-	// replace writes an entity, whatever was there.
-	replace(ctx context.Context, table string, e entity) error
 	// merge sets the given properties of an entity, whatever its version, and keeps the others; or is NotFound.
 	merge(ctx context.Context, table string, e entity) error
+	// put is merge, and insert when there is no such entity.
+	put(ctx context.Context, table string, e entity) error
 	// remove deletes an entity, whatever its version, or is NotFound.
 	remove(ctx context.Context, table, partition, row string) error
-	// query returns entities in the order of their row keys, and where to go on; "" when there are no more. A page may be empty and
-	// not be the last.
+	// query returns entities in the order of their keys, and where to go on; "" when there are no more. A page may be empty and not be the
+	// last.
 	query(ctx context.Context, table string, q query) (page []entity, next string, err error)
-	// transact does all operations, on one partition, or none, and returns the new ETags in order. It is Exists when an entity to be
-	// inserted is there, Conflict when one to be merged has another version, NotFound when that is not there.
+	// transact does all operations, on one partition, or none, and returns the new ETags in order, "" for what is deleted. It is Exists when
+	// an entity to be inserted is there, Conflict when one to be merged or deleted has another version, NotFound when that is not there.
 	transact(ctx context.Context, table string, ops []operation) (etags []string, err error)
 }
 
-// An operation of a transaction either inserts an entity or merges it into the one that is there with the same etag.
+// What an operation of a transaction does with its entity.
+type verb int
+
+const (
+	inserts verb = iota // it is not there
+	merges              // it is there with the same etag, and keeps the properties that are not given
+	deletes             // it is there with the same etag, or with any when that is ""
+)
+
 type operation struct {
-	merge bool
+	does verb
 	entity
 }
 
-// A query selects entities of one partition.
+// A query selects entities of one partition, or of all in a range.
 type query struct {
 	partition   string
+	first, end  string    // when partition is "": first <= partition key < end
 	from, below string    // from <= row key < below; "" is no bound
 	after       string    // row key > after; "" is no bound
 	record      string    // the property Record has this value; "" is any
 	due         time.Time // the property Due is not later than this; zero is any
+	keys        bool      // without properties
 	top         int       // at most so many, and never more than pageSize
-	next        string    // as the page before said
+	next        string    // as the page before said: a partition key, a line end and a row key
 }
 
 // errRepeated says that a call was sent more than once, since an answer was missing: what the last answer complains about may be our own doing.

@@ -9,9 +9,9 @@ import (
 
 // A Call is one operation of the embedded twin: what would be one HTTP call of a storage account.
 type Call struct {
-	Op             string // "get", "insert", "replace", "merge", "remove", "query" (one page), "transact"; "create queue", "put message", "get messages", "extend message", "remove message"
+	Op             string // "get", "insert", "merge" (also the one that inserts), "remove", "query" (one page), "transact"; "create queue", "put message", "get messages", "extend message", "remove message"
 	On             string // the table or the queue
-	Partition, Row string // of a transaction the first row; of a query Row is where the page begins; of a message Row is its id; "" where there is none
+	Partition, Row string // of a transaction the first row; of a query where the page begins; of a message Row is its id; "" where there is none
 	Rows           int    // entities or messages that are written or removed; of a get, a query and "get messages" those that were read, known after do
 }
 
@@ -73,12 +73,12 @@ func (t throughTables) insert(ctx context.Context, table string, e entity) error
 	return t.through.pass(ctx, writes("insert", table, e), func(*Call) error { return t.tables.insert(ctx, table, e) })
 }
 
-func (t throughTables) replace(ctx context.Context, table string, e entity) error {
-	return t.through.pass(ctx, writes("replace", table, e), func(*Call) error { return t.tables.replace(ctx, table, e) })
-}
-
 func (t throughTables) merge(ctx context.Context, table string, e entity) error {
 	return t.through.pass(ctx, writes("merge", table, e), func(*Call) error { return t.tables.merge(ctx, table, e) })
+}
+
+func (t throughTables) put(ctx context.Context, table string, e entity) error {
+	return t.through.pass(ctx, writes("merge", table, e), func(*Call) error { return t.tables.put(ctx, table, e) })
 }
 
 func (t throughTables) remove(ctx context.Context, table, pk, row string) error {
@@ -90,7 +90,8 @@ func writes(op, table string, e entity) Call {
 }
 
 func (t throughTables) query(ctx context.Context, table string, q query) (page []entity, next string, err error) {
-	call := Call{Op: "query", On: table, Partition: q.partition, Row: max(q.from, q.next, q.after)}
+	pk, row := q.begins()
+	call := Call{Op: "query", On: table, Partition: pk, Row: row}
 	err = t.through.pass(ctx, call, func(c *Call) (err error) {
 		page, next, err = t.tables.query(ctx, table, q)
 		c.Rows = len(page)

@@ -55,7 +55,7 @@ func TestEveryOperationOfTheEmbeddedStorageGoesThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"insert testindex 1", "transact testcorrelations 3", "get testcorrelations 1", "query testindex 1", "replace testindex 1", "merge testindex 1", "transact testcorrelations 1",
+		"insert testindex 1", "transact testcorrelations 3", "get testcorrelations 1", "query testindex 1", "merge testindex 1", "merge testindex 1", "transact testcorrelations 1",
 		"remove testindex 1", "put message test-advance 1", "create queue test-advance 0", "put message test-advance 1", "get messages test-advance 1", "extend message test-advance 1",
 		"remove message test-advance 1",
 	}
