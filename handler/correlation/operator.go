@@ -53,8 +53,9 @@ func (c *Correlation) RetryBy(o Order) (changed bool, err error) {
 			to = Open
 		}
 	}
+	c.letSettle()
 	next := time.Time{}
-	if to == Opening && o.At.Before(c.Settles) {
+	if to == Opening {
 		next = c.Settles
 	}
 	switch {
@@ -85,6 +86,7 @@ func (c *Correlation) HoldBy(o Order) (changed bool, err error) {
 	if c.State == Held {
 		return false, nil
 	}
+	c.letSettle()
 	c.enter(Held, o.At, o.event("held by hand"))
 	c.Advice = "Nothing is done with it until somebody says retry, resume or deny."
 	return true, nil
@@ -146,6 +148,13 @@ func (c *Correlation) takes(op string, o Order) error {
 		}
 	}
 	return nil
+}
+
+// letSettle keeps the end of a lease under which tickets were created: it ended by the operator's clock, which may be ahead of the handler's.
+func (c *Correlation) letSettle() {
+	if c.State == Opening && c.LeaseOwner != "" && c.LeaseUntil.After(c.Settles) {
+		c.Settles = c.LeaseUntil
+	}
 }
 
 // stoppedIn returns the state in which c failed or was held. Versions that did not store it left enough to see it.
