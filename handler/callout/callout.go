@@ -13,9 +13,9 @@ import (
 	"ticketbridge/handler/fault"
 )
 
-// MaxBytes is the largest callout body that is taken. Microsoft documents no limit; a request with fifty long answers is some
-// 100 kB. What fits here fits in one entity of Table Storage (1 MiB) with room for the rest.
-const MaxBytes = 512 << 10
+// MaxBytes is the largest callout body that is taken: what fits into one entity of Table Storage (1 MiB), where it is kept as it came. Microsoft
+// documents no limit; a request with fifty long answers is some 100 kB.
+const MaxBytes = 1023 << 10
 
 // The stages of accessPackageCustomExtensionStage in Graph v1.0. A stage that is none of these is kept as it was sent.
 const (

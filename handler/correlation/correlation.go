@@ -3,6 +3,7 @@
 package correlation
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -104,6 +105,8 @@ type Ticket struct {
 	State   string  `json:"state,omitempty"`   // what was last read, as in "request_state=closed_complete"
 	Outcome Outcome `json:"outcome,omitempty"` // what that means
 	Told    bool    `json:"told,omitempty"`    // the ending is on it as a work note
+
+	Newer map[string]json.RawMessage `json:"-"` // what a newer version wrote about it, by name: it is stored again as it is
 }
 
 // An Event is one line of the timeline: a move, an attempt, an answer or an operator's action. It is never changed.

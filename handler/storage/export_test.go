@@ -2,19 +2,21 @@ package storage
 
 import (
 	"context"
-
-	"ticketbridge/handler/correlation"
 )
 
-// Properties and SetProperties show and change the row of a correlation, as another version of the handler would.
+// Rows and SetRow show and change what is stored, as another version of the handler would.
 
-func (s *Store) Properties(ctx context.Context, k correlation.Key) (map[string]any, error) {
-	e, err := s.tables.get(ctx, s.names.Correlations, k.Request, k.Stage)
-	return e.props, err
+func (s *Store) Rows(ctx context.Context, table, partition string) (map[string]map[string]any, error) {
+	rows, err := s.all(ctx, table, query{partition: partition}, 0)
+	out := map[string]map[string]any{}
+	for _, e := range rows {
+		out[e.row] = e.props
+	}
+	return out, err
 }
 
-func (s *Store) SetProperties(ctx context.Context, k correlation.Key, props map[string]any) error {
-	return s.tables.merge(ctx, s.names.Correlations, entity{partition: k.Request, row: k.Stage, props: props})
+func (s *Store) SetRow(ctx context.Context, table, partition, row string, props map[string]any) error {
+	return s.tables.put(ctx, table, entity{partition: partition, row: row, props: props})
 }
 
 // Names returns the names of the tables.

@@ -26,6 +26,9 @@ const (
 	messageLifetime = 7 * 24 * time.Hour
 )
 
+// MaxCallout is the size in bytes of the largest callout that can be stored: with its keys, and cut into properties of 64 KiB, it fills one entity.
+const MaxCallout = 1048002
+
 var (
 	minTime = time.Date(1601, 1, 1, 0, 0, 0, 0, time.UTC)
 	maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)

@@ -3,7 +3,11 @@ package storage
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"ticketbridge/handler/correlation"
@@ -122,7 +126,7 @@ func (r *record) time(name string, v *time.Time) {
 	}
 }
 
-// tickets carries the tickets as JSON, cut into several properties where it is long.
+// tickets carries the tickets as JSON, cut into several properties where it is long. What a newer version wrote about a ticket goes with it.
 func (r *record) tickets(v *[]correlation.Ticket) {
 	name := func(i int) string {
 		if i == 0 {
@@ -138,15 +142,24 @@ func (r *record) tickets(v *[]correlation.Ticket) {
 			all += part
 		}
 		if all != "" {
-			if err := json.Unmarshal([]byte(all), v); err != nil && r.err == nil {
+			var read []storedTicket
+			if err := json.Unmarshal([]byte(all), &read); err != nil && r.err == nil {
 				r.err = &fault.Error{Op: "read entity", Reason: fault.Internal, Field: "Tickets", Detail: "is not the JSON of tickets", Err: err}
+			}
+			*v = make([]correlation.Ticket, len(read))
+			for i := range read {
+				(*v)[i] = correlation.Ticket(read[i])
 			}
 		}
 		return
 	}
 	var parts []string
 	if len(*v) > 0 {
-		b, err := json.Marshal(*v)
+		written := make([]storedTicket, len(*v))
+		for i := range *v {
+			written[i] = storedTicket((*v)[i])
+		}
+		b, err := json.Marshal(written)
 		if err != nil {
 			r.err = &fault.Error{Op: "write entity", Reason: fault.Internal, Field: "Tickets", Err: err}
 			return
@@ -166,6 +179,43 @@ func (r *record) tickets(v *[]correlation.Ticket) {
 		}
 	}
 }
+
+// A storedTicket is a ticket whose JSON has what this version does not know of it, too.
+type storedTicket correlation.Ticket
+
+func (t storedTicket) MarshalJSON() ([]byte, error) {
+	known, err := json.Marshal(correlation.Ticket(t))
+	if err != nil || len(t.Newer) == 0 {
+		return known, err
+	}
+	newer, err := json.Marshal(t.Newer)
+	return slices.Concat(known[:len(known)-1], []byte(","), newer[1:]), err
+}
+
+func (t *storedTicket) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, (*correlation.Ticket)(t)); err != nil {
+		return err
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool { return ticketFields[strings.ToLower(name)] })
+	if len(all) > 0 {
+		t.Newer = all
+	}
+	return nil
+}
+
+// ticketFields are the names, in lower case, that this version reads of a ticket's JSON.
+var ticketFields = func() map[string]bool {
+	out := map[string]bool{}
+	for f := range reflect.TypeFor[correlation.Ticket]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		out[strings.ToLower(name)] = true
+	}
+	return out
+}()
 
 func (r *record) correlation(c *correlation.Correlation) {
 	r.number("Schema", &c.Schema)

@@ -20,6 +20,7 @@ var (
 	_ workflow.Store    = (*storage.Store)(nil)
 	_ workflow.Queue    = (*storage.Queue)(nil)
 	_ conformance.Store = (*storage.Store)(nil)
+	_ conformance.Queue = (*storage.Queue)(nil)
 )
 
 func TestTheEmbeddedStorageKeepsEveryRule(t *testing.T) {
@@ -41,7 +42,7 @@ func TestTheAzureStorageKeepsEveryRule(t *testing.T) {
 
 func backend(s *storage.Store, q *storage.Queue) conformance.Backend {
 	return conformance.Backend{
-		Store: s, Queue: q, QueueName: q.Name(), Queues: q.Queues(), Properties: s.Properties, SetProperties: s.SetProperties,
+		Store: s, Queue: q, QueueName: q.Name(), Queues: q.Queues(), Names: s.Names(), Rows: s.Rows, SetRow: s.SetRow,
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 )
@@ -37,8 +36,8 @@ type Store struct {
 //
 // It takes 2 storage operations; when it is Exists 2 as a rule, and 4 when the other had ended and was off the list.
 func (s *Store) Create(ctx context.Context, c *correlation.Correlation, body []byte) error {
-	if len(body) > callout.MaxBytes {
-		return fmt.Errorf("store correlation: %w", tooLarge("body", fmt.Sprintf("has %d bytes; at most %d fit", len(body), callout.MaxBytes)))
+	if len(body) > MaxCallout {
+		return fmt.Errorf("store correlation: %w", tooLarge("body", fmt.Sprintf("has %d bytes; at most %d fit", len(body), MaxCallout)))
 	}
 	write := uuid.NewString()
 	first, err := correlationRow(c, write, false)

@@ -96,7 +96,9 @@ func (s *Store) Unreadable(ctx context.Context) ([]workflow.Unreadable, error) {
 			return nil, fmt.Errorf("read what cannot be read: %w", r.err)
 		}
 	}
-	slices.SortFunc(out, func(a, b workflow.Unreadable) int { return cmp.Or(a.InsertedOn.Compare(b.InsertedOn), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(out, func(a, b workflow.Unreadable) int {
+		return cmp.Or(a.InsertedOn.Compare(b.InsertedOn), cmp.Compare(a.ID, b.ID))
+	})
 	return out, nil
 }
 

@@ -4,8 +4,12 @@ package conformance
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
+	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/storage"
@@ -28,6 +33,19 @@ type Store interface {
 	Ended(ctx context.Context, day time.Time, cursor string, limit int) ([]correlation.Summary, string, error)
 	Timeline(ctx context.Context, key correlation.Key) ([]correlation.Event, error)
 	Stages(ctx context.Context, requestID string) ([]*correlation.Correlation, error)
+	Mark(ctx context.Context) (workflow.Mark, error)
+	SaveMark(ctx context.Context, m *workflow.Mark) error
+	KeepUnreadable(ctx context.Context, u workflow.Unreadable) error
+	Unreadable(ctx context.Context) ([]workflow.Unreadable, error)
+	ForgetUnreadable(ctx context.Context, id string) error
+	Purge(ctx context.Context, before time.Time, most int) (purged int, through time.Time, more bool, err error)
+}
+
+// A Queue is what the workflow uses.
+type Queue interface {
+	workflow.Queue
+	Poison(ctx context.Context, most int) ([]workflow.Poison, error)
+	DropPoison(ctx context.Context, p workflow.Poison) error
 }
 
 // Queues are the receiving side.
@@ -42,13 +60,23 @@ type Queues interface {
 // A Backend is a storage to be tried: empty, and nobody else's.
 type Backend struct {
 	Store     Store
-	Queue     workflow.Queue
+	Queue     Queue
 	QueueName string
 	Queues    Queues
+	Names     storage.Names
 
-	// Properties returns what the row of a correlation holds, and SetProperties changes some of it, as another version of the handler would.
-	Properties    func(ctx context.Context, key correlation.Key) (map[string]any, error)
-	SetProperties func(ctx context.Context, key correlation.Key, props map[string]any) error
+	// Rows returns what the rows of a partition hold, by their keys, and SetRow changes some of it or makes a row, as another version of the handler
+	// would.
+	Rows   func(ctx context.Context, table, partition string) (map[string]map[string]any, error)
+	SetRow func(ctx context.Context, table, partition, row string, props map[string]any) error
+}
+
+// properties returns what the row of a correlation holds.
+func (b Backend) properties(t *testing.T, key correlation.Key) map[string]any {
+	t.Helper()
+	rows, err := b.Rows(t.Context(), b.Names.Correlations, key.Request)
+	noError(t, err)
+	return rows[key.Stage]
 }
 
 // Run tries the storage that open returns, a new one for each rule.
@@ -96,6 +124,15 @@ var rules = []struct {
 	{"pages go on behind the cursor whatever happens to the rows", pages},
 	{"lists go beyond a thousand", manyOpen},
 	{"a cursor that is none is Invalid", badCursor},
+	{"a row of a list that cannot be read is listed as such and keeps no other from being listed", unreadableListing},
+	{"what a newer version wrote about tickets and in lists is kept", newerTickets},
+	{"the sweep's mark is loaded as it was saved, and by one sweep only", mark},
+	{"of fifty saves of the mark exactly one wins", markAtOnce},
+	{"messages that nobody can read are kept as they are, once", keepUnreadable},
+	{"purge removes what ended on days before the given time and nothing else", purge},
+	{"purge removes no more than it may and goes on where it stopped", purgeInParts},
+	{"purge of what is long leaves nothing", purgeLong},
+	{"purge removes nothing that is not settled and puts wrong lists right", purgeWrongLists},
 	{"a call whose time is over is Unreachable", timeOver},
 	{"a message is delivered as it was put, in base64", putAndGet},
 	{"a message is not delivered before its delay", putDelayed},
@@ -107,6 +144,7 @@ var rules = []struct {
 	{"only the last receiver may delete a message", receipts},
 	{"receivers at once do not get the same message", receiversAtOnce},
 	{"a queue that was not made is NotFound and may be made twice", queueMissing},
+	{"poison messages are received as they were put and dropped once", poison},
 }
 
 // base is a time that Table Storage keeps exactly.
@@ -203,7 +241,11 @@ func fill(v reflect.Value, name string, n *int) {
 			fill(v.Index(i), name, n)
 		}
 	case v.Kind() == reflect.Map:
-		v.Set(reflect.ValueOf(map[string]string{"short_description": "text", "u_field": fmt.Sprint(*n)}))
+		text := reflect.ValueOf(fmt.Sprintf(`"%s %d"`, name, *n)) // JSON, where it must be
+		v.Set(reflect.MakeMap(v.Type()))
+		for _, k := range []string{"short_description", "u_field"} {
+			v.SetMapIndex(reflect.ValueOf(k), text.Convert(v.Type().Elem()))
+		}
 	default:
 		panic("cannot fill a " + v.Type().String())
 	}
@@ -337,7 +379,13 @@ func createTooLarge(t *testing.T, b Backend) {
 		_, err := b.Store.Load(t.Context(), c.Key)
 		is(t, err, fault.NotFound)
 	}
-	is(t, b.Store.Create(t.Context(), newCorrelation(newKey()), make([]byte, 512<<10+1)), fault.Invalid)
+	large := newCorrelation(newKey())
+	err := b.Store.Create(t.Context(), large, make([]byte, storage.MaxCallout+1))
+	if e, ok := errors.AsType[*fault.Error](err); !ok || e.Reason != fault.Invalid || e.Field != "body" {
+		t.Errorf("a callout that is too large: %v", err)
+	}
+	_, err = b.Store.Load(t.Context(), large.Key)
+	is(t, err, fault.NotFound)
 	if n := len(opened(t, b)); n != 0 {
 		t.Errorf("%d are listed", n)
 	}
@@ -413,7 +461,7 @@ func missing(t *testing.T, b Backend) {
 }
 
 func calloutBytes(t *testing.T, b Backend) {
-	for _, n := range []int{0, 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, 512 << 10} {
+	for _, n := range []int{0, 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, callout.MaxBytes, storage.MaxCallout} {
 		body := make([]byte, n)
 		for i := range body {
 			body[i] = byte(i * 7 / 3)
@@ -543,9 +591,7 @@ func longTickets(t *testing.T, b Backend) {
 	same(t, c.Tickets, load(t, b, c.Key).Tickets)
 	c.Tickets = ticket(1)
 	noError(t, b.Store.Save(t.Context(), c))
-	props, err := b.Properties(t.Context(), c.Key)
-	noError(t, err)
-	for name, v := range props {
+	for name, v := range b.properties(t, c.Key) {
 		if s, ok := v.(string); ok && strings.HasPrefix(name, "Tickets") && len(s) > 1000 {
 			t.Errorf("%s still holds %d bytes of what was planned", name, len(s))
 		}
@@ -576,7 +622,7 @@ func newerVersion(t *testing.T, b Backend) {
 		"Schema": int32(9), "State": "paused", "NewText": "text", "NewFlag": true, "NewNumber": int32(-5), "NewLarge": int64(1) << 60,
 		"NewTime": base, "NewBytes": []byte{0, 1, 255},
 	}
-	noError(t, b.SetProperties(t.Context(), key, newer))
+	noError(t, b.SetRow(t.Context(), b.Names.Correlations, key.Request, key.Stage, newer))
 	c := load(t, b, key)
 	if c.Schema != 9 || c.State != "paused" {
 		t.Errorf("schema %d, state %s", c.Schema, c.State)
@@ -584,8 +630,7 @@ func newerVersion(t *testing.T, b Backend) {
 	c.Note(base, "seen", "")
 	c.Rule = "changed"
 	noError(t, b.Store.Save(t.Context(), c))
-	got, err := b.Properties(t.Context(), key)
-	noError(t, err)
+	got := b.properties(t, key)
 	for name, want := range newer {
 		if d := cmp.Diff(want, got[name]); d != "" {
 			t.Errorf("%s: %s", name, d)
@@ -880,8 +925,357 @@ func timeOver(t *testing.T, b Backend) {
 	is(t, b.Store.Postpone(late, c.Key, base), fault.Unreachable)
 	_, _, err = b.Store.Due(late, base, "", 1)
 	is(t, err, fault.Unreachable)
+	_, err = b.Store.Mark(late)
+	is(t, err, fault.Unreachable)
+	is(t, b.Store.SaveMark(late, &workflow.Mark{}), fault.Unreachable)
+	is(t, b.Store.KeepUnreadable(late, workflow.Unreadable{ID: "x"}), fault.Unreachable)
+	_, err = b.Store.Unreadable(late)
+	is(t, err, fault.Unreachable)
+	is(t, b.Store.ForgetUnreadable(late, "x"), fault.Unreachable)
+	_, _, more, err := b.Store.Purge(late, base, 10)
+	is(t, err, fault.Unreachable)
+	same(t, true, more)
 	is(t, b.Queue.Put(late, "{}", 0), fault.Unreachable)
+	_, err = b.Queue.Poison(late, 1)
+	is(t, err, fault.Unreachable)
+	is(t, b.Queue.DropPoison(late, workflow.Poison{ID: "x", Receipt: "x"}), fault.Unreachable)
 	same(t, c, load(t, b, c.Key))
+}
+
+func unreadableListing(t *testing.T, b Backend) {
+	var want []correlation.Summary
+	for i, wrong := range []map[string]any{
+		nil, {"Attempts": "three"}, nil, {"Since": "yesterday", "TargetName": int64(5)}, {"State": false}, nil,
+	} {
+		c := create(t, b, newCorrelation(correlation.Key{Request: fmt.Sprintf("%08x-0000-4000-8000-000000000000", i), Stage: uuid.NewString()}))
+		noError(t, b.SetRow(t.Context(), b.Names.Index, "open", c.Key.Request+"_"+c.Key.Stage, wrong))
+		want = append(want, c.Summary())
+	}
+	for _, row := range []string{"0", "00000002-0000-4000-8000-000000000000", "x", "zzz"} { // between the others, and behind them
+		noError(t, b.SetRow(t.Context(), b.Names.Index, "open", row, map[string]any{"Due": base}))
+	}
+	read := func(limit int) []correlation.Summary {
+		var got []correlation.Summary
+		for cursor, pages := "", 0; ; pages++ {
+			page, next, err := b.Store.Due(t.Context(), base.Add(time.Hour), cursor, limit)
+			noError(t, err)
+			if got = append(got, page...); next == "" {
+				return got
+			}
+			if cursor = next; pages > len(want) {
+				t.Fatal("there is no end")
+			}
+		}
+	}
+	for limit := range len(want) + 2 {
+		got := read(limit)
+		same(t, len(want), len(got))
+		for i, sum := range got {
+			if wrong := i == 1 || i == 3 || i == 4; wrong != (sum.LastReason == fault.Internal && strings.Contains(sum.Reason, "cannot be read")) || sum.Key != want[i].Key {
+				t.Errorf("with a limit of %d: %+v", limit, sum)
+			}
+		}
+	}
+	page, _, err := b.Store.Open(t.Context(), "", 0)
+	noError(t, err)
+	same(t, len(want), len(page))
+
+	for _, sum := range want { // what the sweep and then Advance do
+		noError(t, b.Store.Postpone(t.Context(), sum.Key, base.Add(2*time.Hour)))
+		noError(t, b.Store.Index(t.Context(), load(t, b, sum.Key)))
+	}
+	same(t, want, read(0))
+}
+
+func newerTickets(t *testing.T, b Backend) {
+	c := newCorrelation(newKey())
+	c.Tickets = []correlation.Ticket{{Entry: "first", SysID: "1"}, {Entry: "second"}}
+	create(t, b, c)
+	theirs := `[{"entry":"first","table":"sc_request","sysId":"1","priority":{"level":[1,2.50,null]},"Watchers":["a b"]},{"entry":"second","table":"incident"},` +
+		`{"entry":"third","table":"change_request","approved":true,"a":12345678901234567890}]`
+	noError(t, b.SetRow(t.Context(), b.Names.Correlations, c.Key.Request, c.Key.Stage, map[string]any{"Tickets": theirs, "Schema": int32(2)}))
+	list := map[string]any{"Owner": "somebody", "Urgent": true}
+	row := c.Key.Request + "_" + c.Key.Stage
+	noError(t, b.SetRow(t.Context(), b.Names.Index, "open", row, list))
+
+	got := load(t, b, c.Key)
+	same(t, 3, len(got.Tickets))
+	for i := range got.Tickets {
+		got.Tickets[i].State, got.Tickets[i].Outcome = "state=closed", correlation.Fulfilled
+	}
+	noError(t, b.Store.Save(t.Context(), got))
+	same(t, got, load(t, b, c.Key))
+	var before, after []map[string]any
+	noError(t, json.Unmarshal([]byte(theirs), &before))
+	text, _ := b.properties(t, c.Key)["Tickets"].(string)
+	noError(t, json.Unmarshal([]byte(text), &after))
+	for i := range before {
+		before[i]["state"], before[i]["outcome"] = "state=closed", "fulfilled"
+	}
+	same(t, before, after)
+	if !strings.Contains(text, "12345678901234567890") || !strings.Contains(text, "2.50") {
+		t.Errorf("numbers are not as they were: %s", text)
+	}
+
+	noError(t, b.Store.Index(t.Context(), got))
+	noError(t, b.Store.Postpone(t.Context(), c.Key, base.Add(time.Hour)))
+	rows, err := b.Rows(t.Context(), b.Names.Index, "open")
+	noError(t, err)
+	for name, v := range list {
+		same(t, v, rows[row][name])
+	}
+}
+
+func mark(t *testing.T, b Backend) {
+	m, err := b.Store.Mark(t.Context())
+	noError(t, err)
+	same(t, workflow.Mark{}, m)
+	first := workflow.Mark{Cursor: "here", Begun: base, Ended: base.Add(time.Hour), Purged: base.Add(2 * time.Hour)}
+	noError(t, b.Store.SaveMark(t.Context(), &first))
+	is(t, b.Store.SaveMark(t.Context(), &workflow.Mark{Cursor: "elsewhere"}), fault.Conflict)
+	stale := first
+	noError(t, b.SetRow(t.Context(), b.Names.Index, "sweep", "sweep", map[string]any{"Newer": "kept"}))
+	is(t, b.Store.SaveMark(t.Context(), &first), fault.Conflict)
+	same(t, stale, first)
+	for _, next := range []workflow.Mark{{}, {Cursor: "there", Begun: base.Add(3 * time.Hour)}} {
+		m, err = b.Store.Mark(t.Context())
+		noError(t, err)
+		if m.Version == "" || m.Version == stale.Version {
+			t.Errorf("version %q after %q", m.Version, stale.Version)
+		}
+		next.Version = m.Version
+		noError(t, b.Store.SaveMark(t.Context(), &next))
+		got, err := b.Store.Mark(t.Context())
+		noError(t, err)
+		same(t, next, got)
+		noError(t, b.Store.SaveMark(t.Context(), &got)) // the next needs no load
+	}
+	rows, err := b.Rows(t.Context(), b.Names.Index, "sweep")
+	noError(t, err)
+	same(t, "kept", rows["sweep"]["Newer"])
+	same(t, 0, len(opened(t, b)))
+}
+
+func markAtOnce(t *testing.T, b Backend) {
+	for range 2 {
+		m, err := b.Store.Mark(t.Context())
+		noError(t, err)
+		all := make([]workflow.Mark, 50)
+		won := oneWins(t, atOnce(len(all), func(i int) error {
+			all[i] = m
+			all[i].Cursor = fmt.Sprint(i)
+			return b.Store.SaveMark(t.Context(), &all[i])
+		}), fault.Conflict)
+		m, err = b.Store.Mark(t.Context())
+		noError(t, err)
+		same(t, all[won], m)
+	}
+}
+
+func keepUnreadable(t *testing.T, b Backend) {
+	all := []workflow.Unreadable{
+		{ID: uuid.NewString(), Text: `{"not":"ours"}`, InsertedOn: base, KeptOn: base.Add(time.Hour), Reason: "it names nothing"},
+		{ID: "a/b\\c#d?\x00", Text: strings.Repeat("x", 64<<10), InsertedOn: base.Add(time.Second), KeptOn: base},
+		{ID: strings.Repeat("é", 2000), Text: "\x00\xff\ufffe\x1b" + strings.Repeat("\xf0\x9d\x84", 20_000), InsertedOn: base.Add(2 * time.Second), Reason: strings.Repeat("𝄞", 20_000)},
+		{ID: "", Text: "", InsertedOn: base.Add(3 * time.Second)},
+	}
+	got, err := b.Store.Unreadable(t.Context())
+	noError(t, err)
+	same(t, 0, len(got))
+	for _, i := range []int{2, 0, 3, 1} {
+		noError(t, b.Store.KeepUnreadable(t.Context(), all[i]))
+		again := all[i]
+		again.KeptOn, again.Reason = base.Add(100*time.Hour), "again"
+		noError(t, b.Store.KeepUnreadable(t.Context(), again))
+	}
+	got, err = b.Store.Unreadable(t.Context())
+	noError(t, err)
+	if n := len(got); n != len(all) || !strings.HasPrefix(all[2].Reason, strings.TrimSuffix(got[2].Reason, "…")) || len(got[2].Reason) < 20_000 {
+		t.Fatalf("%d are kept", n)
+	}
+	all[2].Reason = got[2].Reason // clipped
+	same(t, all, got)
+	is(t, b.Store.KeepUnreadable(t.Context(), workflow.Unreadable{ID: "large", Text: strings.Repeat("x", 1<<20)}), fault.Invalid)
+	for range 2 {
+		noError(t, b.Store.ForgetUnreadable(t.Context(), all[1].ID))
+		got, err = b.Store.Unreadable(t.Context())
+		noError(t, err)
+		same(t, append(all[:1:1], all[2:]...), got)
+	}
+	same(t, 0, len(opened(t, b)))
+}
+
+// stored says which rows of a request there are, and on which days its correlations are listed as ended.
+func stored(t *testing.T, b Backend, request string, days ...time.Time) (rows, lists []string) {
+	t.Helper()
+	all, err := b.Rows(t.Context(), b.Names.Correlations, request)
+	noError(t, err)
+	for _, day := range days {
+		page, _, err := b.Store.Ended(t.Context(), day, "", 0)
+		noError(t, err)
+		for _, sum := range page {
+			if sum.Key.Request == request {
+				lists = append(lists, day.Format(time.DateOnly)+" "+sum.Key.Stage)
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all)), lists
+}
+
+const aDay = 24 * time.Hour
+
+// midnight begins the day of base.
+var midnight = base.Truncate(aDay)
+
+func purge(t *testing.T, b Backend) {
+	through := func(before time.Time, most, want int, last time.Time) {
+		t.Helper()
+		n, day, more, err := b.Store.Purge(t.Context(), before, most)
+		noError(t, err)
+		if n != want || more || !day.Equal(last) {
+			t.Errorf("before %s: %d purged, through %s, more: %t", before, n, day, more)
+		}
+	}
+	through(base, 10, 0, midnight.Add(-aDay)) // nothing was ever written
+
+	request := uuid.NewString()
+	stage := func() *correlation.Correlation {
+		return create(t, b, newCorrelation(correlation.Key{Request: request, Stage: uuid.NewString()}))
+	}
+	early, old, late, today, opn := stage(), stage(), stage(), stage(), stage()
+	end(t, b, early, midnight.Add(-400*aDay))
+	end(t, b, old, midnight.Add(-2*aDay))
+	end(t, b, late, midnight.Add(-100*time.Nanosecond))
+	end(t, b, today, midnight)
+	untold := stage()
+	untold.Tickets = []correlation.Ticket{{SysID: "1", Outcome: correlation.Pending}}
+	end(t, b, untold, midnight.Add(-50*aDay))
+	days := []time.Time{midnight.Add(-400 * aDay), midnight.Add(-50 * aDay), midnight.Add(-2 * aDay), midnight.Add(-aDay), midnight}
+	rows, lists := stored(t, b, request, days...)
+	same(t, 4*5+3, len(rows)) // with state, callout and two events each; one event of what is open
+	same(t, 4, len(lists))
+
+	gone := func(cs ...*correlation.Correlation) {
+		t.Helper()
+		for _, c := range cs {
+			rows = slices.DeleteFunc(rows, func(row string) bool { return strings.HasPrefix(row, c.Key.Stage) })
+			lists = slices.DeleteFunc(lists, func(l string) bool { return strings.HasSuffix(l, c.Key.Stage) })
+		}
+		gotRows, gotLists := stored(t, b, request, days...)
+		same(t, rows, gotRows)
+		same(t, lists, gotLists)
+	}
+	through(midnight.Add(-500*aDay), 10, 0, midnight.Add(-501*aDay))
+	gone()
+	through(midnight.Add(-time.Nanosecond), 10, 2, midnight.Add(-2*aDay)) // yesterday is not over
+	gone(early, old)
+	through(midnight, 10, 1, midnight.Add(-aDay))
+	gone(late)
+	for range 2 {
+		through(base, 10, 0, midnight.Add(-aDay))
+		gone()
+	}
+	same(t, today, load(t, b, today.Key))
+	same(t, opn, load(t, b, opn.Key))
+	same(t, untold, load(t, b, untold.Key))
+	same(t, 2, len(opened(t, b)))
+	_, err := b.Store.Load(t.Context(), old.Key)
+	is(t, err, fault.NotFound)
+	is(t, b.Store.Save(t.Context(), old), fault.NotFound)
+}
+
+func purgeInParts(t *testing.T, b Backend) {
+	for day := range 3 {
+		for range 4 {
+			end(t, b, create(t, b, newCorrelation(newKey())), midnight.Add(time.Duration(day-10)*aDay))
+		}
+	}
+	before := midnight.Add(-8 * aDay)
+	for _, want := range []struct {
+		most, purged int
+		through      time.Duration
+		more         bool
+	}{{0, 0, -11 * aDay, true}, {3, 3, -11 * aDay, true}, {1, 1, -10 * aDay, true}, {3, 3, -10 * aDay, true}, {1, 1, -9 * aDay, false}, {3, 0, -9 * aDay, false}} {
+		n, through, more, err := b.Store.Purge(t.Context(), before, want.most)
+		noError(t, err)
+		if n != want.purged || !through.Equal(midnight.Add(want.through)) || more != want.more {
+			t.Errorf("purged %d of %d, through %s, more: %t; want %+v", n, want.most, through, more, want)
+		}
+	}
+	page, _, err := b.Store.Ended(t.Context(), before, "", 0)
+	noError(t, err)
+	same(t, 4, len(page))
+}
+
+func purgeLong(t *testing.T, b Backend) {
+	c := create(t, b, newCorrelation(newKey()))
+	for c.Events < 1100 {
+		for range 97 {
+			c.Note(base, "seen", "")
+		}
+		noError(t, b.Store.Save(t.Context(), c))
+	}
+	end(t, b, c, midnight.Add(-aDay))
+	n, _, more, err := b.Store.Purge(t.Context(), midnight, 10)
+	noError(t, err)
+	rows, lists := stored(t, b, c.Key.Request, midnight.Add(-aDay))
+	if n != 1 || more || len(rows)+len(lists) != 0 {
+		t.Errorf("purged %d, more: %t; left %v, %v", n, more, rows, lists)
+	}
+}
+
+func purgeWrongLists(t *testing.T, b Backend) {
+	days := []time.Time{midnight.Add(-9 * aDay), midnight.Add(-8 * aDay), midnight}
+	listed := func(c *correlation.Correlation) *correlation.Correlation {
+		t.Helper()
+		noError(t, b.SetRow(t.Context(), b.Names.Index, "ended-"+days[0].Format(time.DateOnly), c.Key.Request+"_"+c.Key.Stage, map[string]any{"State": "done"}))
+		return c
+	}
+	opn := listed(create(t, b, newCorrelation(newKey())))
+	noError(t, b.Store.Unlist(t.Context(), opn.Key))
+	newer := listed(create(t, b, newCorrelation(newKey())))
+	noError(t, b.SetRow(t.Context(), b.Names.Correlations, newer.Key.Request, newer.Key.Stage, map[string]any{"State": "archived"}))
+	today := create(t, b, newCorrelation(newKey()))
+	end(t, b, today, midnight.Add(time.Hour))
+	listed(today)
+	otherDay := create(t, b, newCorrelation(newKey()))
+	end(t, b, otherDay, days[1])
+	listed(otherDay)
+	broken := create(t, b, newCorrelation(newKey()))
+	end(t, b, broken, days[0])
+	noError(t, b.SetRow(t.Context(), b.Names.Correlations, broken.Key.Request, broken.Key.Stage, map[string]any{"Since": "long ago"}))
+	gone := listed(newCorrelation(newKey())) // what a purge leaves that is interrupted
+	noError(t, b.SetRow(t.Context(), b.Names.Index, "ended-"+days[0].Format(time.DateOnly), "x", nil))
+
+	for _, want := range []int{3, 0} { // what ended on another day is found on both lists
+		n, through, more, err := b.Store.Purge(t.Context(), base.Add(-2*aDay), 10)
+		noError(t, err)
+		if n != want || more || !through.Equal(midnight.Add(-3*aDay)) {
+			t.Errorf("purged %d, through %s, more: %t", n, through, more)
+		}
+		for _, c := range []*correlation.Correlation{opn, newer, today, broken} {
+			rows, _ := stored(t, b, c.Key.Request)
+			if len(rows) < 3 {
+				t.Errorf("of %+v only %v is left", c.Summary(), rows)
+			}
+		}
+		for _, c := range []*correlation.Correlation{otherDay, gone} {
+			rows, lists := stored(t, b, c.Key.Request, days...)
+			if len(rows)+len(lists) != 0 {
+				t.Errorf("left: %v, %v", rows, lists)
+			}
+		}
+		var keys []correlation.Key
+		for _, sum := range opened(t, b) {
+			keys = append(keys, sum.Key)
+		}
+		if len(keys) != 2 || !slices.Contains(keys, opn.Key) || !slices.Contains(keys, newer.Key) {
+			t.Errorf("open: %v", keys)
+		}
+		_, lists := stored(t, b, today.Key.Request, days...)
+		same(t, []string{midnight.Format(time.DateOnly) + " " + today.Key.Stage}, lists)
+		same(t, today, load(t, b, today.Key))
+	}
 }
 
 // receive waits until a message can be received.
@@ -1060,4 +1454,52 @@ func queueMissing(t *testing.T, b Backend) {
 	if len(got) != 1 || got[0].Text != "not base64" {
 		t.Errorf("%v", got)
 	}
+}
+
+func poison(t *testing.T, b Backend) {
+	got, err := b.Queue.Poison(t.Context(), 10)
+	noError(t, err)
+	same(t, 0, len(got))
+	noError(t, b.Queue.DropPoison(t.Context(), workflow.Poison{ID: uuid.NewString(), Receipt: "x"}))
+
+	queue := b.QueueName + "-poison"
+	noError(t, b.Queues.Create(t.Context(), queue))
+	for _, wire := range []string{"eyJrZXkiOjF9", "not base64", "eyJrZXkiOjF9eyJ"} {
+		noError(t, b.Queues.Put(t.Context(), queue, wire, 0))
+	}
+	texts := map[string]workflow.Poison{}
+	for len(texts) < 3 {
+		some, err := b.Queue.Poison(t.Context(), 2)
+		noError(t, err)
+		if len(some) == 0 || len(some) > 2 {
+			t.Fatalf("received %d after %v", len(some), texts)
+		}
+		for _, p := range some {
+			texts[p.Text] = p
+			if p.ID == "" || p.Receipt == "" || p.InsertedOn.IsZero() {
+				t.Errorf("%+v", p)
+			}
+		}
+	}
+	same(t, []string{"eyJrZXkiOjF9eyJ", "not base64", `{"key":1}`}, slices.Sorted(maps.Keys(texts)))
+	hidden, err := b.Queue.Poison(t.Context(), 32)
+	noError(t, err)
+	same(t, 0, len(hidden))
+
+	first := texts["not base64"]
+	_, err = b.Queues.Extend(t.Context(), queue, first.ID, first.Receipt, 0)
+	noError(t, err)
+	again, err := b.Queue.Poison(t.Context(), 32)
+	noError(t, err)
+	same(t, 1, len(again))
+	noError(t, b.Queue.DropPoison(t.Context(), first)) // it is the other receiver's now
+	_, err = b.Queues.Extend(t.Context(), queue, again[0].ID, again[0].Receipt, 0)
+	noError(t, err)
+	again, err = b.Queue.Poison(t.Context(), 32)
+	noError(t, err)
+	same(t, 1, len(again))
+	for range 2 {
+		noError(t, b.Queue.DropPoison(t.Context(), again[0]))
+	}
+	is(t, b.Queues.Delete(t.Context(), queue, again[0].ID, again[0].Receipt), fault.NotFound)
 }
