@@ -712,11 +712,10 @@ func (s *step) tryLater(ctx context.Context, cause error) (bool, error) {
 	return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
 }
 
-// wait puts the step off until the other side may serve again, and a little longer, differently for each request: they must not all come at once.
+// wait puts the step off until the other side may serve again.
 func (s *step) wait(ctx context.Context, paused error) (bool, error) {
 	now := time.Now().UTC()
-	after := fault.After(paused)
-	d := after + spread(s.c.Key, now.Minute(), max(after/2, 10*time.Second))
+	d := fault.After(paused) + time.Second
 	s.c.Paused(now, now.Add(d), paused, invocation(ctx))
 	if err := s.save(ctx); err != nil {
 		return false, err
@@ -831,10 +830,12 @@ func (r RequestStatus) standing() standing {
 		return gone
 	}
 	switch {
-	case r.over():
+	case r.over() && !r.granted():
 		return gone
 	case r.Instance == "" && strings.EqualFold(r.Status, "WaitingForCallback"):
-		return waiting
+		return waiting // at the stage "granted", too: there its state is delivered already
+	case r.over():
+		return gone
 	default:
 		return unsaid
 	}

@@ -28,7 +28,8 @@ const (
 	gateShuts  = 3               // calls in a row that nobody served, whatever request they were for
 	firstPause = 5 * time.Second // then as long as this, and twice as long after each trial that was not served
 	maxPause   = 5 * time.Minute
-	maxAsked   = time.Hour // a Retry-After is kept by all requests up to this, and by the one that got it to its end
+	apart      = 250 * time.Millisecond // between those that are told to come back: when calls are served again they must not all come at once
+	maxAsked   = time.Hour              // a Retry-After is kept by all requests up to this, and by the one that got it to its end
 )
 
 // A Memory is what one process remembers of how its neighbours served it, and of when it last looked after the sweep. It makes a wide outage
@@ -52,6 +53,7 @@ type gate struct {
 	since  time.Time // when it shut; zero while it is open
 	until  time.Time // no trial before
 	trying time.Time // a trial is on its way, and has this long
+	turned int       // away since the last trial ended
 	reason fault.Reason
 	advice string
 }
@@ -78,6 +80,7 @@ func (m *Memory) enter(op string, most time.Duration) error {
 		m.gates[op] = g
 	}
 	if err := g.refusal(op, now); err != nil {
+		g.turned++
 		return err
 	}
 	if !g.since.IsZero() {
@@ -93,7 +96,7 @@ func (g *gate) refusal(op string, now time.Time) error {
 		return nil
 	}
 	return &fault.Error{
-		Op: op, Reason: fault.Paused, After: wait,
+		Op: op, Reason: fault.Paused, After: wait + time.Duration(g.turned)*apart,
 		Detail: fmt.Sprintf("not tried: nobody was served since %s (%s)", g.since.UTC().Format(time.RFC3339), g.reason),
 		Advice: cmp.Or(g.advice, "Nothing is lost: it goes on by itself when calls are served again."),
 	}
@@ -123,7 +126,7 @@ func (m *Memory) leave(ctx context.Context, op string, err error) {
 	case !g.trying.IsZero():
 		g.trials++
 		g.advice = fault.Advice(err)
-		g.reason, g.trying = reason, time.Time{}
+		g.reason, g.trying, g.turned = reason, time.Time{}, 0
 		g.until = now.Add(max(min(firstPause<<min(g.trials, 20), maxPause), asked))
 	default: // it was on its way when the gate shut
 		g.until = later(g.until, now.Add(asked))
@@ -145,7 +148,10 @@ func (m *Memory) paused(op string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if g := m.gates[op]; g != nil {
-		return g.refusal(op, time.Now())
+		if err := g.refusal(op, time.Now()); err != nil {
+			g.turned++
+			return err
+		}
 	}
 	return nil
 }

@@ -41,6 +41,20 @@ type Store interface {
 	// Due returns up to limit open ones that are due at the given time, in the order of their keys, beginning behind the cursor
 	// ("" is the beginning), and the cursor of the next page ("" when there is none). It reads the list of open ones only.
 	Due(ctx context.Context, at time.Time, cursor string, limit int) (page []correlation.Summary, next string, err error)
+
+	// Mark returns what the sweep left there; the zero Mark when it left nothing.
+	Mark(ctx context.Context) (Mark, error)
+
+	// SaveMark stores m and sets its Version, provided nobody stored it since it was loaded; else it is Conflict.
+	SaveMark(ctx context.Context, m *Mark) error
+
+	// Purge removes up to most correlations that are settled and ended on a day that lies wholly before the given time, with all that belongs to
+	// them, oldest day first. It says how many, through which day nothing is left, and whether there is more. It may be ended anywhere, and
+	// goes on the next time.
+	Purge(ctx context.Context, before time.Time, most int) (removed int, through time.Time, more bool, err error)
+
+	// KeepUnreadable keeps a message for a person to look at. One that is kept already stays as it is.
+	KeepUnreadable(ctx context.Context, u Unreadable) error
 }
 
 // A Queue takes messages for Advance.
@@ -48,6 +62,12 @@ type Queue interface {
 	// Put enqueues text (JSON; how it is wrapped for the wire is the queue's business), to be delivered at least once, not before
 	// delay has passed (at most 7 days). Errors as of Store.
 	Put(ctx context.Context, text string, delay time.Duration) error
+
+	// Poison returns up to most messages that the host has given up on, and hides them from others for some minutes.
+	Poison(ctx context.Context, most int) ([]Poison, error)
+
+	// DropPoison deletes one of them; that it is gone is no error.
+	DropPoison(ctx context.Context, p Poison) error
 }
 
 // Rules choose the tickets for a callout and say what a ticket's fields mean; *ticket.Rules are the ones.

@@ -2,6 +2,7 @@ package workflow_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -52,8 +53,9 @@ type world struct {
 	mu       sync.Mutex
 	swept    time.Time // when the sweep last ran
 	poisoned []string
-	failures []error // what Advance returned
-	silent   bool    // the sweep does not run
+	failures []error       // what Advance returned
+	silent   bool          // the sweep does not run
+	polls    time.Duration // the longest between two looks at the queue when there was nothing; 0 is 15 s
 }
 
 // A setup changes what a world is made of, before it is.
@@ -306,7 +308,7 @@ func (w *world) run(limit time.Duration, done func() bool) bool {
 			continue
 		}
 		time.Sleep(idle)
-		idle = min(2*idle, 15*time.Second)
+		idle = min(2*idle, cmp.Or(w.polls, 15*time.Second))
 	}
 }
 
