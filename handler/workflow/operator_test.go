@@ -76,9 +76,9 @@ func (w *world) held() correlation.Key {
 func TestAPersonsDecisionReachesGraphFromWhereverItMayBeMade(t *testing.T) {
 	for from, make := range map[string]func(w *world) correlation.Key{
 		"open": (*world).opened, "failed": (*world).failed, "held": (*world).held,
-		"held by hand while open":        func(w *world) correlation.Key { key := w.opened(); w.orders(hold, key); return key },
-		"held by hand after it failed":   func(w *world) correlation.Key { key := w.failed(); w.orders(hold, key); return key },
-		"an unclear end in Entra's eyes": func(w *world) correlation.Key { key := w.opened(); w.pass(25 * time.Minute); return key },
+		"held by hand while open":      func(w *world) correlation.Key { key := w.opened(); w.orders(hold, key); return key },
+		"held by hand after it failed": func(w *world) correlation.Key { key := w.failed(); w.orders(hold, key); return key },
+		"open for long":                func(w *world) correlation.Key { key := w.opened(); w.pass(25 * time.Minute); return key },
 	} {
 		for o, end := range map[*order]correlation.State{&resume: correlation.Resumed, &deny: correlation.Denied} {
 			t.Run(o.name+" "+from, func(t *testing.T) {
@@ -421,6 +421,32 @@ func TestAnOrderThatIsOnRecordIsCarriedOutWhateverBecameOfItsMessage(t *testing.
 			})
 		})
 	}
+}
+
+// Whoever gives his order a second time, since nothing came of it, need not wait for the sweep.
+func TestTheSameOrderAgainSendsTheMessageThatWasLost(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.silent = true
+		key := w.failed()
+		w.tap.reset(func(_ int, op string) fate {
+			if op == "put" {
+				return refused
+			}
+			return passes
+		})
+		r, err := workflow.Operator{Store: w.first.Store, Queue: w.first.Queue}.Retry(w.ctx, key, kim, because)
+		if err == nil || !r.Changed || !strings.Contains(err.Error(), "it is on record, and the sweep will see to it") {
+			t.Errorf("%v, %+v", err, r)
+		}
+		w.tap.reset(nil)
+		if r, err := w.operator().Retry(w.ctx, key, kim, because); err != nil || r.Changed || !r.Sent || r.Correlation.State != correlation.Opening {
+			t.Errorf("%v, %+v", err, r)
+		}
+		if !w.run(10*time.Second, func() bool { return w.load(key).State == correlation.Open }) {
+			t.Errorf("it is %s", w.load(key).State)
+		}
+		w.check(key)
+	})
 }
 
 func TestADenialByHandThatGraphRefusesIsHeldAndMayBeTriedAgain(t *testing.T) {
