@@ -22,6 +22,7 @@ import (
 
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
+	"ticketbridge/handler/workflow"
 )
 
 // A Reader reads what the storage has. Every error is a *fault.Error.
@@ -41,6 +42,12 @@ type Reader interface {
 
 	// Callout returns the callout's body as it came, or fault.NotFound.
 	Callout(ctx context.Context, key correlation.Key) ([]byte, error)
+
+	// Mark returns what the sweep left there; the zero Mark when none has run.
+	Mark(ctx context.Context) (workflow.Mark, error)
+
+	// Unreadable returns the messages of the poison queue that are kept because they name no correlation.
+	Unreadable(ctx context.Context) ([]workflow.Unreadable, error)
 }
 
 // BasePath is where the console is, as its function.json binds it.

@@ -18,6 +18,7 @@ import (
 	"ticketbridge/handler/console"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
+	"ticketbridge/handler/workflow"
 )
 
 // open makes a console that lets in whoever is at this machine.
@@ -297,13 +298,42 @@ func TestAPageTakesFewReads(t *testing.T) {
 	s := aMorning(t, time.Now())
 	h := open(t, s)
 	for path, want := range map[string][]string{
-		"": {"Open", "Ended"}, "?q=payroll&state=open": {"Open", "Ended"}, "/ended": {"Ended"}, at(30): {"Stages", "Timeline", "Callout"},
-		"/requests/" + key(30).Request: {"Stages"}, "/nothing": nil, "/requests/x": nil, "/requests/x/y": nil, "?q=" + key(50).Request: {"Open", "Ended", "Stages"},
+		"": {"Open", "Ended", "Mark", "Unreadable"}, "?q=payroll&state=open": {"Open", "Ended", "Mark", "Unreadable"}, "/ended": {"Ended"}, at(30): {"Stages", "Timeline", "Callout"},
+		"/requests/" + key(30).Request: {"Stages"}, "/nothing": nil, "/requests/x": nil, "/requests/x/y": nil, "?q=" + key(50).Request: {"Open", "Ended", "Mark", "Unreadable", "Stages"},
 	} {
 		if s.asked = nil; get(t, h, path).Code >= 500 || !slices.Equal(s.asked, want) {
 			t.Errorf("%q reads %q", path, s.asked)
 		}
 	}
+}
+
+func TestThatNoSweepRunsAndThatMessagesCannotBeReadIsSaidFirst(t *testing.T) {
+	atNoon(t, func(t *testing.T) {
+		ago := func(d time.Duration) workflow.Mark { return workflow.Mark{Begun: time.Now().Add(-d), Version: "1"} }
+		for name, c := range map[string]struct {
+			mark       workflow.Mark
+			unreadable int
+			open       bool
+			says, not  string
+		}{
+			"swept":              {ago(2 * time.Minute), 0, true, "Waiting", "weep"},
+			"not for long":       {ago(26 * time.Hour), 0, false, "No sweep has run for 1 d 2 h. Tickets that close", "ever run"},
+			"never, some wait":   {workflow.Mark{}, 0, true, "No sweep has ever run.", "has run for"},
+			"never, nobody does": {workflow.Mark{}, 0, false, "Waiting", "weep"},
+			"one message":        {ago(0), 1, true, "1 message is kept that nobody can read: look at it with handler requests list --unreadable", "weep"},
+			"two messages":       {ago(0), 2, true, "2 messages are kept", "weep"},
+		} {
+			s := &store{mark: c.mark, unreadable: make([]workflow.Unreadable, c.unreadable)}
+			if c.open {
+				s.all = append(s.all, correlation.New(key(1), time.Now().Add(-time.Hour), "callout received", ""))
+			}
+			a := get(t, open(t, s), "")
+			a.want(t, name, 200, c.says)
+			if strings.Contains(a.text, c.not) {
+				t.Errorf("%s: the page says %q: %s", name, c.not, a.text)
+			}
+		}
+	})
 }
 
 func TestAnEmptyStorageSaysThatNothingWaits(t *testing.T) {
@@ -391,7 +421,7 @@ func TestAStorageThatDoesNotServeIsSaidSo(t *testing.T) {
 	h := open(t, s)
 	for method, paths := range map[string][]string{
 		"Open": {"", "?q=payroll", "?refresh=10"}, "Ended": {"", "/ended", "/ended?day=2026-11-24"}, "Stages": {at(30), "/requests/" + key(30).Request, "?q=" + key(999).Request},
-		"Timeline": {at(30)}, "Callout": {at(30)},
+		"Timeline": {at(30)}, "Callout": {at(30)}, "Mark": {"", "?q=payroll", "?refresh=10"}, "Unreadable": {"", "?refresh=10"},
 	} {
 		for _, c := range []struct {
 			err    error

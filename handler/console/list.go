@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/workflow"
 )
 
 // A row is a line of a list.
@@ -92,6 +93,9 @@ type choice struct {
 }
 
 type listPage struct {
+	Unswept                  string // for how long no sweep has run, when that is too long
+	NeverSwept               bool
+	Unreadable               int
 	Total, Needs             int
 	Choices                  []choice // those that are there
 	All                      []choice // to choose from
@@ -125,6 +129,10 @@ func (c *console) list(w http.ResponseWriter, r *http.Request, v view) {
 	}
 	ended, endedCut, err := c.endedOn(r.Context(), today)
 	if err != nil {
+		c.failed(w, r, v, err)
+		return
+	}
+	if err := c.health(r.Context(), &p, open, v.Now); err != nil {
 		c.failed(w, r, v, err)
 		return
 	}
@@ -192,6 +200,25 @@ func (c *console) list(w http.ResponseWriter, r *http.Request, v view) {
 		v.Title = fmt.Sprintf("(%d) Waiting", p.Needs)
 	}
 	c.show(w, r, http.StatusOK, "list", v)
+}
+
+// health says what is wrong with the app itself: no sweep runs, or there are messages that nobody can read.
+func (c *console) health(ctx context.Context, p *listPage, open []correlation.Summary, now time.Time) error {
+	mark, err := c.config.Store.Mark(ctx)
+	if err != nil {
+		return fmt.Errorf("read when the last sweep ran: %w", err)
+	}
+	unreadable, err := c.config.Store.Unreadable(ctx)
+	if err != nil {
+		return err
+	}
+	p.Unreadable = len(unreadable)
+	if mark.Begun.IsZero() {
+		p.NeverSwept = slices.ContainsFunc(open, func(s correlation.Summary) bool { return now.Sub(s.Created) > workflow.SweepOverdue })
+	} else if since := now.Sub(mark.Begun); since > workflow.SweepOverdue {
+		p.Unswept = span(since)
+	}
+	return nil
 }
 
 // read reads a list; cut says that there is more.

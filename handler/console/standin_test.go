@@ -13,6 +13,7 @@ import (
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/storage"
+	"ticketbridge/handler/workflow"
 )
 
 var _ console.Reader = (*storage.Store)(nil)
@@ -25,6 +26,15 @@ type store struct {
 	down     map[string]error // by method
 	asked    []string         // methods
 	behind   []correlation.Summary
+
+	mark       workflow.Mark
+	unreadable []workflow.Unreadable
+}
+
+func (s *store) Mark(context.Context) (workflow.Mark, error) { return s.mark, s.ask("Mark") }
+
+func (s *store) Unreadable(context.Context) ([]workflow.Unreadable, error) {
+	return s.unreadable, s.ask("Unreadable")
 }
 
 // ask notes that a method was called, and returns the error that it is to end in.

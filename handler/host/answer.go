@@ -139,7 +139,7 @@ func (a *answer) log(log *zerolog.Logger, took time.Duration) {
 		e.Bool("pastDue", true)
 	}
 	if a.swept != nil {
-		e.Int("sent", a.swept.Sent).Bool("cut", a.swept.Cut)
+		e.Int("sent", a.swept.Sent).Bool("cut", a.swept.Cut).Int("poisoned", a.swept.Poisoned).Int("unreadable", a.swept.Unreadable).Int("purged", a.swept.Purged)
 	}
 	if a.err != nil {
 		e.Str("reason", string(fault.ReasonOf(a.err)))

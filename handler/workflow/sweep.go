@@ -14,11 +14,13 @@ import (
 const (
 	sweepPage     = 200              // open ones read at a time
 	sweepReserve  = 5 * time.Second  // of the invocation's time, to put on record how far the sweep came
-	sweepOverdue  = 10 * time.Minute // since the last one began: its schedule should be each minute
 	sweepOnTheWay = 30 * time.Second // for a sweep that Advance runs, because none has run
 	purgePage     = 20               // ended ones removed at a time
 	poisonPage    = 32               // poisoned messages looked at in one sweep
 )
+
+// SweepOverdue is how long after the last sweep began something is wrong: its schedule should be each minute.
+const SweepOverdue = 10 * time.Minute
 
 // Swept is what one sweep did.
 type Swept struct {
@@ -204,7 +206,7 @@ func (w *Workflow) sweepIfOverdue(ctx context.Context) {
 	}
 	mark, err := w.Store.Mark(ctx)
 	since := time.Since(mark.Begun)
-	if err != nil || since < sweepOverdue {
+	if err != nil || since < SweepOverdue {
 		return
 	}
 	first := mark.Begun.IsZero()
