@@ -1,0 +1,235 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/fault"
+	"ticketbridge/handler/ticket"
+)
+
+// A record is a ticket in the model of ServiceNow.
+type record struct {
+	ticket.Record
+	truth   correlation.Outcome // what came of the work, whatever the columns say
+	deleted bool
+	done    bool // it was read while the work was done
+	cursed  bool // it cannot be read while the storm lasts
+	notes   []string
+}
+
+// tickets are workflow.Tickets on the model, for one instance.
+type tickets struct{ w *world }
+
+func (t tickets) Find(ctx context.Context, table, id string) (out []ticket.Record, err error) {
+	err = t.w.pass(ctx, &t.w.servicenow, call{op: "find", about: keyOf(id)}, func() error {
+		out = nil
+		for _, r := range t.w.byID[id] {
+			if r.Table == table && !r.deleted {
+				out = append(out, r.seen())
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (t tickets) Create(ctx context.Context, d ticket.Draft, id string) (out ticket.Record, err error) {
+	w := t.w
+	s := w.stages[keyOf(id)]
+	err = w.pass(ctx, &w.servicenow, call{op: "create", about: keyOf(id), changes: true}, func() error {
+		switch {
+		case s == nil:
+			w.violate("", "a ticket for %s, of which nobody called", id)
+			return nil
+		case s.refuseCreate && time.Now().Before(w.calm):
+			w.count("ServiceNow: a business rule refuses a ticket")
+			return &fault.Error{Op: "create", Reason: fault.Refused, Detail: "a business rule said no", Advice: "Mend the business rule."}
+		}
+		w.numbers++
+		r := &record{truth: correlation.Pending, Record: ticket.Record{
+			Table: d.Table, SysID: fmt.Sprintf("%016x%016x", w.rng.Uint64(), w.rng.Uint64()), Number: fmt.Sprintf("T%06d", w.numbers), CorrelationID: id,
+		}}
+		r.Fields = columns(r.Table, correlation.Pending, w)
+		w.byID[id] = append(w.byID[id], r)
+		w.bySysID[r.SysID] = r
+		w.records = append(w.records, r)
+		w.one(id)
+		r.cursed = w.chance(0.03)
+		w.fulfil(s, r)
+		out = r.seen()
+		return nil
+	})
+	return out, err
+}
+
+// one holds that there is one ticket with a correlation_id. One that was deleted before anybody could put it on record is not to be found, and so is
+// created anew.
+func (w *world) one(id string) {
+	n := len(w.byID[id])
+	for _, r := range w.byID[id] {
+		if r.deleted && n > 1 {
+			n--
+			w.count("tickets created anew, since the first was deleted before it was on record")
+		}
+	}
+	if n > 1 {
+		w.violate(keyOf(id), "%d tickets with the correlation_id %s", n, id)
+	}
+}
+
+func (t tickets) Read(ctx context.Context, table, sysID string) (out ticket.Record, err error) {
+	w := t.w
+	r := w.bySysID[sysID]
+	c := call{op: "read"}
+	if r != nil {
+		c.about = keyOf(r.CorrelationID)
+	}
+	err = w.pass(ctx, &w.servicenow, c, func() error {
+		switch {
+		case r == nil, r.deleted, r.Table != table:
+			return &fault.Error{Op: "read", Reason: fault.NotFound}
+		case r.cursed && time.Now().Before(w.calm):
+			w.count("ServiceNow: a ticket that cannot be read")
+			return &fault.Error{Op: "read", Reason: pick(w, fault.Unreachable, fault.Forbidden), Detail: "not this one"}
+		}
+		r.done = r.done || r.truth == correlation.Fulfilled
+		out = r.seen()
+		return nil
+	})
+	return out, err
+}
+
+func (t tickets) Note(ctx context.Context, table, sysID, text string) error {
+	w := t.w
+	r := w.bySysID[sysID]
+	c := call{op: "note", changes: true}
+	if r != nil {
+		c.about = keyOf(r.CorrelationID)
+	}
+	return w.pass(ctx, &w.servicenow, c, func() error {
+		if r == nil || r.deleted || r.Table != table {
+			return &fault.Error{Op: "note", Reason: fault.NotFound}
+		}
+		r.notes = append(r.notes, text)
+		return nil
+	})
+}
+
+func (t tickets) FindUser(ctx context.Context, principalName, _ string) (sysID string, found bool, err error) {
+	err = t.w.pass(ctx, &t.w.servicenow, call{op: "find user"}, func() error {
+		found = strings.HasSuffix(principalName, personal)
+		sysID = strings.Repeat("ab", 16)
+		return nil
+	})
+	return sysID, found, err
+}
+
+// seen is the record as an answer holds it.
+func (r *record) seen() ticket.Record {
+	out := r.Record
+	out.Fields = map[string]string{}
+	for k, v := range r.Fields {
+		out.Fields[k] = v
+	}
+	return out
+}
+
+// columns are what a ticket's columns hold when the work came to that.
+func columns(table string, truth correlation.Outcome, w *world) map[string]string {
+	f := map[string]string{"sys_class_name": table, "active": "true", "approval": "approved"}
+	column := "state"
+	if table == "sc_request" {
+		column = "request_state"
+	}
+	words := map[string]map[correlation.Outcome][]string{
+		"sc_request": {
+			correlation.Pending: {"submitted", "in_process"}, correlation.Fulfilled: {"closed_complete"},
+			correlation.Rejected: {"closed_incomplete", "closed_cancelled", "closed_rejected"}, correlation.Unknown: {"closed_otherwise"},
+		},
+		"incident": {
+			correlation.Pending: {"1", "2", "3"}, correlation.Fulfilled: {"6", "7"}, correlation.Rejected: {"8"}, correlation.Unknown: {"42"},
+		},
+		"sc_task": {
+			correlation.Pending: {"-5", "1", "2"}, correlation.Fulfilled: {"3"}, correlation.Rejected: {"4", "7"}, correlation.Unknown: {"42"},
+		},
+	}
+	f[column] = pick(w, words[table][truth]...)
+	if truth != correlation.Pending {
+		f["active"] = "false"
+	}
+	return f
+}
+
+// fulfil lets people work on a ticket: it closes after minutes, hours or days, or never, in one way or another, and some are opened again.
+func (w *world) fulfil(s *stage, r *record) {
+	if s.abandoned {
+		return
+	}
+	work := w.between(30*time.Second, pick(w, 10*time.Minute, 3*time.Hour, 20*time.Hour))
+	if w.chance(0.1) {
+		work = w.between(time.Hour, 10*24*time.Hour)
+	}
+	w.after(work, func() { w.close(s, r) })
+	if w.chance(0.05) { // somebody says that it closed, and it did not
+		w.after(w.between(0, work), func() {
+			w.count("notifications forged")
+			w.notify(r)
+		})
+	}
+}
+
+// close closes a ticket, and tells the handler, as a rule.
+func (w *world) close(s *stage, r *record) {
+	if r.deleted || r.truth != correlation.Pending {
+		return
+	}
+	switch n := w.rng.IntN(100); {
+	case n < 62:
+		r.truth = correlation.Fulfilled
+	case n < 78:
+		r.truth = correlation.Rejected
+	case n < 88:
+		r.truth = correlation.Unknown
+		w.count("tickets closed in a way that nobody mapped")
+	case n < 94:
+		r.deleted, r.truth = true, correlation.Unknown
+		w.count("tickets deleted")
+	default:
+		r.truth = correlation.Fulfilled
+		w.count("tickets opened again")
+		w.after(w.between(time.Second, time.Hour), func() {
+			if r.deleted {
+				return
+			}
+			r.truth, r.Fields = correlation.Pending, columns(r.Table, correlation.Pending, w)
+			w.after(w.between(time.Minute, 5*time.Hour), func() { w.close(s, r) })
+		})
+	}
+	r.Fields = columns(r.Table, r.truth, w)
+	switch n := w.rng.IntN(100); {
+	case n < 20:
+		w.count("notifications lost")
+	case n < 35:
+		w.count("notifications repeated")
+		for range w.rng.IntN(4) + 1 {
+			w.after(w.between(0, time.Minute), func() { w.notify(r) })
+		}
+		w.notify(r)
+	case n < 45:
+		w.count("notifications late")
+		w.after(w.between(time.Minute, 3*time.Hour), func() { w.notify(r) })
+	default:
+		w.after(w.latency(), func() { w.notify(r) })
+	}
+}
+
+func keyOf(ticketID string) string {
+	if len(ticketID) < 73 {
+		return ""
+	}
+	return ticketID[:73]
+}
