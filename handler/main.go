@@ -26,7 +26,7 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	// stdout becomes log entries of the level Information, stderr of the level Error: for what an operator must see.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ticketbridge: "+err.Error())
@@ -37,7 +37,7 @@ func main() {
 // commands are what the command line takes.
 type commands struct {
 	Serve    serveCommand    `cmd:"" default:"1" help:"Serve the Azure Functions host on FUNCTIONS_CUSTOMHANDLER_PORT (what no argument means)."`
-	Requests requestsCommand `cmd:"" help:"What the storage knows of access requests."`
+	Requests requestsCommand `cmd:"" help:"What the storage knows of access requests, and what an operator may do with them."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
@@ -45,14 +45,16 @@ type commands struct {
 type program struct {
 	ctx     context.Context
 	environ []string
+	stdin   *os.File
 	stdout  io.Writer
+	stderr  io.Writer // questions, warnings and counts beside what was asked for
 }
 
 // errExit ends the parsing of a command line that asked for help only.
 var errExit = errors.New("help was printed")
 
 // run is the whole program: it reads the command line and does what that says.
-func run(ctx context.Context, args, environ []string, stdout io.Writer) (err error) {
+func run(ctx context.Context, args, environ []string, stdin *os.File, stdout, stderr io.Writer) (err error) {
 	defer func() { // kong ends the program after --help; here that is its way out
 		if v := recover(); v == errExit { //nolint:errorlint // the very value
 			err = nil
@@ -69,7 +71,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) (err err
 	if err != nil {
 		return fmt.Errorf("%w; see --help", err)
 	}
-	return command.Run(&program{ctx: ctx, environ: environ, stdout: stdout})
+	return command.Run(&program{ctx: ctx, environ: environ, stdin: stdin, stdout: stdout, stderr: stderr})
 }
 
 type versionCommand struct{}
