@@ -32,6 +32,9 @@ const (
 	maxAsked   = time.Hour              // a Retry-After is kept by all requests up to this, and by the one that got it to its end
 )
 
+// shortRetries are the pauses before a call that changes nothing is made again.
+var shortRetries = []time.Duration{300 * time.Millisecond, time.Second}
+
 // A Memory is what one process remembers of how its neighbours served it, and of when it last looked after the sweep. It makes a wide outage
 // cheap and decides nothing: without it, or with an empty one after a restart, each request finds out for itself. It may be used at the same
 // time; copies of a Workflow share it. A nil Memory remembers nothing.
@@ -56,6 +59,39 @@ type gate struct {
 	turned int       // away since the last trial ended
 	reason fault.Reason
 	advice string
+}
+
+// read makes a call that changes nothing, as through does, and repeats it twice within seconds when a failure was quick: a cut connection, a server that
+// restarts. The context bounds them together. What has failed before is not repeated at once.
+func (m *Memory) read(ctx context.Context, op string, most time.Duration, call func() error) error {
+	return m.through(ctx, op, most, func() error {
+		for _, pause := range shortRetries {
+			start := time.Now()
+			err := call()
+			reason, asked := fault.ReasonOf(err), fault.After(err)
+			quick := time.Since(start) < 2*time.Second && asked <= 2*time.Second
+			if (reason != fault.Unreachable && reason != fault.Throttled) || !quick || m.failing(op) || !hasTime(ctx, pause+asked) {
+				return err
+			}
+			select {
+			case <-time.After(max(pause, asked)):
+			case <-ctx.Done():
+				return err
+			}
+		}
+		return call()
+	})
+}
+
+// failing says whether the last call of the kind was not served.
+func (m *Memory) failing(op string) bool {
+	if m == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g := m.gates[op]
+	return g != nil && (g.failed > 0 || !g.since.IsZero())
 }
 
 // through makes a call if the gate lets it. A call that is not let through is fault.Paused, and After says for how long to stay away.
@@ -172,7 +208,7 @@ type gatedTickets struct {
 }
 
 func (t gatedTickets) Find(ctx context.Context, table, id string) (found []ticket.Record, err error) {
-	err = t.memory.through(ctx, opRead, t.most, func() (err error) { found, err = t.Tickets.Find(ctx, table, id); return err })
+	err = t.memory.read(ctx, opRead, t.most, func() (err error) { found, err = t.Tickets.Find(ctx, table, id); return err })
 	return found, err
 }
 
@@ -182,7 +218,7 @@ func (t gatedTickets) Create(ctx context.Context, d ticket.Draft, id string) (re
 }
 
 func (t gatedTickets) Read(ctx context.Context, table, sysID string) (rec ticket.Record, err error) {
-	err = t.memory.through(ctx, opRead, t.most, func() (err error) { rec, err = t.Tickets.Read(ctx, table, sysID); return err })
+	err = t.memory.read(ctx, opRead, t.most, func() (err error) { rec, err = t.Tickets.Read(ctx, table, sysID); return err })
 	return rec, err
 }
 
@@ -191,7 +227,7 @@ func (t gatedTickets) Note(ctx context.Context, table, sysID, text string) error
 }
 
 func (t gatedTickets) FindUser(ctx context.Context, principalName, email string) (sysID string, found bool, err error) {
-	err = t.memory.through(ctx, opRead, t.most, func() (err error) { sysID, found, err = t.Tickets.FindUser(ctx, principalName, email); return err })
+	err = t.memory.read(ctx, opRead, t.most, func() (err error) { sysID, found, err = t.Tickets.FindUser(ctx, principalName, email); return err })
 	return sysID, found, err
 }
 
@@ -207,7 +243,7 @@ func (r gatedRequests) Answer(ctx context.Context, key correlation.Key, stage st
 }
 
 func (r gatedRequests) Read(ctx context.Context, key correlation.Key) (st RequestStatus, err error) {
-	err = r.memory.through(ctx, opAsk, r.most, func() (err error) { st, err = r.Requests.Read(ctx, key); return err })
+	err = r.memory.read(ctx, opAsk, r.most, func() (err error) { st, err = r.Requests.Read(ctx, key); return err })
 	return st, err
 }
 
