@@ -50,7 +50,7 @@ var moves = map[State][]State{
 	Opening:  {Open},
 	Open:     {Closed, Held},
 	Closed:   {Resuming, Done, Held},
-	Resuming: {Resumed, Denied, Done, Held},
+	Resuming: {Resumed, Denied, Held},
 }
 
 // Ended says whether s is one of the five ends: nothing happens to the correlation any more.
