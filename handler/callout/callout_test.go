@@ -352,7 +352,7 @@ func TestWhatIsNoObjectOrTooLargeIsRefusedWithoutRepeatingIt(t *testing.T) {
 	if c := parse(t, full); len(full) != MaxBytes || len(c.Stage) != MaxBytes-12 {
 		t.Errorf("%d bytes, stage of %d", len(full), len(c.Stage))
 	}
-	if _, err := Parse(append(full, ' ')); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "(body): has 524289 bytes") {
+	if _, err := Parse(append(full, ' ')); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "(body): has 1047553 bytes") {
 		t.Errorf("one byte too many: %v", err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/storage"
+	"ticketbridge/handler/workflow"
 )
 
 // transport is a function that makes HTTP calls.
@@ -531,6 +532,33 @@ func TestEachMethodTakesItsNumberOfStorageOperations(t *testing.T) {
 	took("Create of what had ended", 4)
 	ok(s.Unlist(t.Context(), c.Key))
 	took("Unlist", 1)
+	mark, err := s.Mark(t.Context())
+	ok(err)
+	took("Mark", 1)
+	for range 2 {
+		ok(s.SaveMark(t.Context(), &mark))
+		took("SaveMark", 1)
+	}
+	ok(s.KeepUnreadable(t.Context(), workflow.Unreadable{ID: "x"}))
+	took("KeepUnreadable", 1)
+	_, err = s.Unreadable(t.Context())
+	ok(err)
+	took("Unreadable", 1)
+	ok(s.ForgetUnreadable(t.Context(), "x"))
+	took("ForgetUnreadable", 1)
+	for _, want := range []int{1, 0} {
+		n, _, _, err := s.Purge(t.Context(), base.Add(24*time.Hour), 10)
+		ok(err)
+		if n != want {
+			t.Errorf("purged %d", n)
+		}
+		took(fmt.Sprintf("Purge of %d", want), 1+4*want)
+	}
+	_, err = q.Poison(t.Context(), 10)
+	ok(err)
+	took("Poison without a queue", 1)
+	ok(q.DropPoison(t.Context(), workflow.Poison{ID: "x", Receipt: "x"}))
+	took("DropPoison", 1)
 }
 
 func TestAnIdentitySendsItsTokenToTheAccount(t *testing.T) {

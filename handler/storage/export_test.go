@@ -31,3 +31,19 @@ func Drop(ctx context.Context, s *Store, q *Queue) {
 	_, _ = a.service.NewQueueClient(q.name).Delete(ctx, nil)
 	_, _ = a.service.NewQueueClient(q.name+"-poison").Delete(ctx, nil)
 }
+
+// Everything returns all rows of an embedded storage, by table, partition and row.
+func (s *Store) Everything(ctx context.Context) map[string]map[string]map[string]map[string]any {
+	out := map[string]map[string]map[string]map[string]any{}
+	for _, table := range []string{s.names.Correlations, s.names.Index} {
+		out[table] = map[string]map[string]map[string]any{}
+		rows, _ := s.all(ctx, table, query{end: "~"}, 0)
+		for _, e := range rows {
+			if out[table][e.partition] == nil {
+				out[table][e.partition] = map[string]map[string]any{}
+			}
+			out[table][e.partition][e.row] = e.props
+		}
+	}
+	return out
+}

@@ -119,8 +119,8 @@ func unreadableRow(id string) string {
 
 // Purge removes up to most correlations that ended on a day that lies wholly before the given time, UTC, oldest day first: all their rows, and then
 // their listing, so that the next call finishes what was interrupted. What it finds on those lists and is not settled, or ended later, stays, and the lists
-// are put right; what it cannot read stays as it is, and is logged. It says how many it removed, also with an error; through which day nothing is left to be
-// removed; and whether there is more to do.
+// are put right; what it cannot read stays as it is, and is logged. It says how many it removed, also with an error (near enough: an answer may be lost);
+// through which day nothing is left to be removed; and whether there is more to do.
 //
 // It takes 1 storage operation, and for each correlation 4: 1 more for each further 100 of its rows (and 1 for each 1000). It reads no list of a later day.
 func (s *Store) Purge(ctx context.Context, before time.Time, most int) (purged int, through time.Time, more bool, err error) {
@@ -136,11 +136,11 @@ func (s *Store) Purge(ctx context.Context, before time.Time, most int) (purged i
 				return purged, dayBefore(listed.partition), true, nil
 			}
 			gone, err := s.purge(ctx, listed, before)
-			if err != nil {
-				return purged, dayBefore(listed.partition), true, fmt.Errorf("purge %s: %w", listed.row, err)
-			}
 			if gone {
 				purged++
+			}
+			if err != nil {
+				return purged, dayBefore(listed.partition), true, fmt.Errorf("purge %s: %w", listed.row, err)
 			}
 		}
 		if next == "" {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"reflect"
 	"slices"
@@ -126,6 +127,7 @@ var rules = []struct {
 	{"a cursor that is none is Invalid", badCursor},
 	{"a row of a list that cannot be read is listed as such and keeps no other from being listed", unreadableListing},
 	{"what a newer version wrote about tickets and in lists is kept", newerTickets},
+	{"an older and a newer version work on one storage and lose nothing", versionsTogether},
 	{"the sweep's mark is loaded as it was saved, and by one sweep only", mark},
 	{"of fifty saves of the mark exactly one wins", markAtOnce},
 	{"messages that nobody can read are kept as they are, once", keepUnreadable},
@@ -217,31 +219,32 @@ func noError(t *testing.T, err error) {
 	}
 }
 
-// fill gives every exported field of v a value of its own.
-func fill(v reflect.Value, name string, n *int) {
-	*n++
+// fill gives every exported field of v a value of its own, the same each time.
+func fill(v reflect.Value, path string, seed int) {
+	name := path[strings.LastIndexByte(path, '.')+1:]
+	n := seed + int(crc32.ChecksumIEEE([]byte(path))%50_000)
 	switch {
 	case v.Type() == reflect.TypeFor[time.Time]():
-		v.Set(reflect.ValueOf(base.Add(time.Duration(*n) * time.Hour)))
+		v.Set(reflect.ValueOf(base.Add(time.Duration(n) * time.Hour)))
 	case v.Kind() == reflect.String:
-		v.SetString(fmt.Sprintf("%s %d", name, *n))
+		v.SetString(fmt.Sprintf("%s %d", name, n))
 	case v.Kind() == reflect.Bool:
 		v.SetBool(true)
 	case v.Kind() == reflect.Int:
-		v.SetInt(int64(*n))
+		v.SetInt(int64(n))
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			if f := v.Type().Field(i); f.IsExported() {
-				fill(v.Field(i), f.Name, n)
+				fill(v.Field(i), path+"."+f.Name, seed)
 			}
 		}
 	case v.Kind() == reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		for i := range 2 {
-			fill(v.Index(i), name, n)
+			fill(v.Index(i), fmt.Sprint(path, i), seed)
 		}
 	case v.Kind() == reflect.Map:
-		text := reflect.ValueOf(fmt.Sprintf(`"%s %d"`, name, *n)) // JSON, where it must be
+		text := reflect.ValueOf(fmt.Sprintf(`"%s %d"`, name, n)) // JSON, where it must be
 		v.Set(reflect.MakeMap(v.Type()))
 		for _, k := range []string{"short_description", "u_field"} {
 			v.SetMapIndex(reflect.ValueOf(k), text.Convert(v.Type().Elem()))
@@ -251,16 +254,17 @@ func fill(v reflect.Value, name string, n *int) {
 	}
 }
 
-func full(key correlation.Key, seed int) *correlation.Correlation {
+// Full returns a correlation with a value of its own in every field, and one pending event.
+func Full(key correlation.Key, seed int) *correlation.Correlation {
 	c := newCorrelation(key)
 	events := c.Events
-	fill(reflect.ValueOf(c).Elem(), "", &seed)
+	fill(reflect.ValueOf(c).Elem(), "", seed)
 	c.Key, c.Version, c.Events = key, "", events
 	return c
 }
 
 func createdIsLoaded(t *testing.T, b Backend) {
-	for _, c := range []*correlation.Correlation{full(newKey(), 100), newCorrelation(newKey()), correlation.New(newKey(), base, "", "")} {
+	for _, c := range []*correlation.Correlation{Full(newKey(), 100), newCorrelation(newKey()), correlation.New(newKey(), base, "", "")} {
 		events := c.Pending()
 		create(t, b, c)
 		if c.Version == "" || len(c.Pending()) != 0 {
@@ -276,7 +280,7 @@ func createdIsLoaded(t *testing.T, b Backend) {
 }
 
 func createLists(t *testing.T, b Backend) {
-	c := create(t, b, full(newKey(), 500))
+	c := create(t, b, Full(newKey(), 500))
 	same(t, []correlation.Summary{c.Summary()}, opened(t, b))
 	page, _, err := b.Store.Due(t.Context(), c.Due, "", 10)
 	noError(t, err)
@@ -477,9 +481,9 @@ func calloutBytes(t *testing.T, b Backend) {
 }
 
 func savedIsLoaded(t *testing.T, b Backend) {
-	c := create(t, b, full(newKey(), 100))
+	c := create(t, b, Full(newKey(), 100))
 	for seed := range 2 {
-		next := full(c.Key, 1000*(seed+1))
+		next := Full(c.Key, 1000*(seed+1))
 		next.Version, next.Events = c.Version, c.Events
 		next.Flushed(c.Version)
 		next.Note(base.Add(time.Minute), "changed", "invocation-3")
@@ -787,7 +791,7 @@ func unlist(t *testing.T, b Backend) {
 }
 
 func postpone(t *testing.T, b Backend) {
-	c := create(t, b, full(newKey(), 900))
+	c := create(t, b, Full(newKey(), 900))
 	to := base.Add(72 * time.Hour)
 	for range 2 {
 		noError(t, b.Store.Postpone(t.Context(), c.Key, to))
@@ -1024,6 +1028,84 @@ func newerTickets(t *testing.T, b Backend) {
 	for name, v := range list {
 		same(t, v, rows[row][name])
 	}
+}
+
+// versionsTogether lets this version and one that has more states, kinds of events, properties, rows and lists take turns on one correlation.
+func versionsTogether(t *testing.T, b Backend) {
+	c := create(t, b, Full(newKey(), 300))
+	list := c.Key.Request + "_" + c.Key.Stage
+	theirs := map[string]map[string]any{} // by partition and row: what the newer version wrote last
+	write := func(table, partition, row string, props map[string]any) {
+		t.Helper()
+		noError(t, b.SetRow(t.Context(), table, partition, row, props))
+		if theirs[partition+" "+row] == nil {
+			theirs[partition+" "+row] = map[string]any{}
+		}
+		maps.Copy(theirs[partition+" "+row], props)
+	}
+	write(b.Names.Correlations, c.Key.Request, c.Key.Stage+"_x_1", map[string]any{"Record": "attachment", "Bytes": []byte{0, 255}})
+	write(b.Names.Correlations, c.Key.Request, c.Key.Stage+"_c", map[string]any{"Compressed": false})
+	write(b.Names.Index, "people", "somebody", map[string]any{"Open": int32(3)})
+	write(b.Names.Index, "ended-", "all", map[string]any{"Count": int64(1) << 40})
+	for round := range 3 {
+		old := load(t, b, c.Key) // read before the newer version writes
+		events := old.Events
+		write(b.Names.Correlations, c.Key.Request, c.Key.Stage, map[string]any{
+			"Schema": int32(7), "State": "awaitingApproval", "Approvers": fmt.Sprint("round ", round), "ApproveUntil": base.Add(time.Duration(round) * time.Hour), "Events": int32(events + 1), //nolint:gosec // few
+		})
+		write(b.Names.Correlations, c.Key.Request, fmt.Sprintf("%s_t_%08d", c.Key.Stage, events+1), map[string]any{
+			"Record": "event", "Seq": int32(events + 1), "Kind": "approval", "At": base, "Text": "asked", "Level": int32(round), //nolint:gosec // few
+		})
+		write(b.Names.Index, "open", list, map[string]any{"State": "awaitingApproval", "Approvers": "two", "Round": int64(round)})
+		old.Note(base, "too late", "")
+		is(t, b.Store.Save(t.Context(), old), fault.Conflict)
+
+		got := load(t, b, c.Key)
+		same(t, correlation.State("awaitingApproval"), got.State)
+		got.Note(base.Add(time.Minute), fmt.Sprint("seen in round ", round), "")
+		got.LastError = fmt.Sprint("round ", round)
+		noError(t, b.Store.Save(t.Context(), got))
+		noError(t, b.Store.Index(t.Context(), got))
+		noError(t, b.Store.Postpone(t.Context(), c.Key, base.Add(time.Hour)))
+		same(t, got, load(t, b, c.Key))
+		delete(theirs[c.Key.Request+" "+c.Key.Stage], "Events") // this version wrote one more
+
+		for at, props := range theirs {
+			partition, row, _ := strings.Cut(at, " ")
+			table := b.Names.Index
+			if partition == c.Key.Request {
+				table = b.Names.Correlations
+			}
+			rows, err := b.Rows(t.Context(), table, partition)
+			noError(t, err)
+			for name, v := range props {
+				if d := cmp.Diff(v, rows[row][name]); d != "" {
+					t.Errorf("%s of %s: %s", name, at, d)
+				}
+			}
+		}
+		events = got.Events
+		line := timeline(t, b, c.Key)
+		if len(line) != events || line[events-2].Kind != "approval" || line[events-1].Text != fmt.Sprint("seen in round ", round) {
+			t.Errorf("round %d: %d events: %+v", round, events, line)
+		}
+		page, _, err := b.Store.Due(t.Context(), base.Add(time.Hour), "", 10)
+		noError(t, err)
+		want := got.Summary()
+		want.Due = base.Add(time.Hour)
+		same(t, []correlation.Summary{want}, page)
+		stages, err := b.Store.Stages(t.Context(), c.Key.Request)
+		noError(t, err)
+		same(t, []*correlation.Correlation{got}, stages)
+		n, _, more, err := b.Store.Purge(t.Context(), base.Add(1000*24*time.Hour), 10)
+		noError(t, err)
+		if n != 0 || more {
+			t.Errorf("purged %d, more: %t", n, more)
+		}
+	}
+	body, err := b.Store.Callout(t.Context(), c.Key)
+	noError(t, err)
+	same(t, "{}", string(body))
 }
 
 func mark(t *testing.T, b Backend) {
