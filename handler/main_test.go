@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/storage"
+	"ticketbridge/handler/workflow"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +39,7 @@ func TestCommandLine(t *testing.T) {
 			env.Setenv("STORAGE_PREFIX", "cli"+hex.EncodeToString(id[:]))
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"remember": remember},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"remember": remember, "queued": queued, "swept": swept, "unreadable": unreadable},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
@@ -92,6 +94,60 @@ func remember(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(keep(s, twoStages, noon.Add(24*time.Hour), func(c *correlation.Correlation, at time.Time) error {
 		return c.Fail(at.Add(time.Second), "no rule matches", "Correct the rules; then retry the request.", fault.Misconfigured, "")
 	}))
+}
+
+// queued takes the messages off the script's queue, and expects so many.
+func queued(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: queued COUNT")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	_, q, err := storage.NewAzure(storage.Settings{ConnectionString: ts.Getenv("AzureWebJobsStorage"), Prefix: ts.Getenv("STORAGE_PREFIX")})
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	messages, err := q.Queues().Get(ctx, q.Name(), 32, time.Hour)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		ts.Fatalf("%v", err)
+	}
+	for _, m := range messages {
+		ts.Check(q.Queues().Delete(ctx, q.Name(), m.ID, m.PopReceipt))
+	}
+	if len(messages) != want {
+		ts.Fatalf("%d messages, want %d", len(messages), want)
+	}
+}
+
+// swept says that a sweep began so long ago.
+func swept(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: swept AGE")
+	}
+	ago, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	s, _, err := storage.NewAzure(storage.Settings{ConnectionString: ts.Getenv("AzureWebJobsStorage"), Prefix: ts.Getenv("STORAGE_PREFIX")})
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	m, err := s.Mark(ctx)
+	ts.Check(err)
+	m.Begun = time.Now().UTC().Add(-ago)
+	ts.Check(s.SaveMark(ctx, &m))
+}
+
+// unreadable keeps two messages that nobody can read.
+func unreadable(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: unreadable")
+	}
+	s, _, err := storage.NewAzure(storage.Settings{ConnectionString: ts.Getenv("AzureWebJobsStorage"), Prefix: ts.Getenv("STORAGE_PREFIX")})
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	now := time.Now().UTC()
+	ts.Check(s.KeepUnreadable(ctx, workflow.Unreadable{ID: "one", Text: "\x1b[31mhello\n", InsertedOn: now.Add(-3 * time.Hour), KeptOn: now, Reason: "the message is not JSON of ours"}))
+	ts.Check(s.KeepUnreadable(ctx, workflow.Unreadable{ID: "two", Text: `{"x":1}`, InsertedOn: now.Add(-2 * time.Hour), KeptOn: now, Reason: "the message has no such property"}))
 }
 
 func keep(s *storage.Store, key correlation.Key, at time.Time, live func(*correlation.Correlation, time.Time) error) error {

@@ -141,12 +141,12 @@ func (c *requestsExport) Run(p *program) (err error) {
 // days reads what is to be exported.
 func (c *requestsExport) days(now time.Time) (from, to time.Time, err error) {
 	switch {
+	case c.EndedTo != "" && c.EndedFrom == "":
+		return from, to, errors.New("--ended-to needs --ended-from")
 	case len(c.IDs) == 0 && !c.Open && c.EndedFrom == "":
 		return from, to, errors.New("say what to export: request ids, --open, or --ended-from with --ended-to")
 	case len(c.IDs) > 0 && (c.Open || c.EndedFrom != ""):
 		return from, to, errors.New("export either the requests that are named, or lists of them")
-	case c.EndedTo != "" && c.EndedFrom == "":
-		return from, to, errors.New("--ended-to needs --ended-from")
 	case c.EndedFrom == "":
 		return from, to, nil
 	}

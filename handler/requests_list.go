@@ -14,10 +14,8 @@ import (
 
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/storage"
+	"ticketbridge/handler/workflow"
 )
-
-// sweepLate is how old the last sweep may be before a list says so: its schedule is a matter of minutes.
-const sweepLate = 15 * time.Minute
 
 type requestsList struct {
 	output
@@ -66,15 +64,16 @@ func (c *requestsList) Run(p *program) error {
 		}
 	}
 	urgent(list, c.Ended != "")
-	rows := []row{}
+	rows, missed := []row{}, false
 	for _, s := range list {
 		rows = append(rows, rowOf(s))
+		missed = missed || c.Ended == "" && time.Since(s.Created) > workflow.SweepOverdue
 	}
 	if c.Output == "json" {
 		if err := printJSON(p.stdout, rows); err != nil {
 			return err
 		}
-		return warn(p.ctx, p.stderr, store, len(rows) > 0)
+		return warn(p.ctx, p.stderr, store, missed)
 	}
 	if len(rows) == 0 {
 		if _, err := fmt.Fprintln(p.stdout, "none"); err != nil {
@@ -90,7 +89,7 @@ func (c *requestsList) Run(p *program) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	return warn(p.ctx, p.stdout, store, true)
+	return warn(p.ctx, p.stdout, store, missed)
 }
 
 // urgent sorts what needs a person before the rest, and what came first before what came later; what ended, by its end.
@@ -157,8 +156,8 @@ func span(s string) (time.Duration, error) {
 }
 
 // warn says what a list does not show: that no sweep runs, which everything that nobody reports waits for, and that there are messages nobody can read.
-// Of a storage that has nothing nobody expects that it is swept.
-func warn(ctx context.Context, w io.Writer, store *storage.Store, something bool) error {
+// That none has ever run is said when it is missed: something on the list should have been looked at.
+func warn(ctx context.Context, w io.Writer, store *storage.Store, missed bool) error {
 	mark, err := store.Mark(ctx)
 	if err != nil {
 		return err
@@ -168,9 +167,9 @@ func warn(ctx context.Context, w io.Writer, store *storage.Store, something bool
 		return err
 	}
 	switch since := time.Since(mark.Begun); {
-	case mark.Begun.IsZero() && something:
+	case mark.Begun.IsZero() && missed:
 		fmt.Fprintln(w, "warning: no sweep has ever run, and what nobody reports waits for one; is the setting SWEEP_SCHEDULE there?")
-	case !mark.Begun.IsZero() && since > sweepLate:
+	case !mark.Begun.IsZero() && since > workflow.SweepOverdue:
 		fmt.Fprintf(w, "warning: the last sweep began %s ago, and what nobody reports waits for one; does the function app run, with the setting SWEEP_SCHEDULE?\n", age(since))
 	}
 	if n := len(kept); n > 0 {

@@ -169,6 +169,9 @@ func facts(c *correlation.Correlation, call *callout.Callout, now time.Time) []f
 	default:
 		add(fact{Name: "Kind", Text: "Launch and continue", Note: "nothing waits for the answer"})
 	}
+	if c.From != "" {
+		add(fact{Name: "Stopped while", Text: stateWord(c.From), Note: "a retry goes on from there"})
+	}
 	add(fact{Name: "Rule", Text: c.Rule, Note: rejectedWord(c.OnRejected)})
 	if retrying(c.Summary()) && !c.NextAttempt.IsZero() {
 		add(fact{Name: "Next try", Text: soon(c.NextAttempt, now), Time: c.NextAttempt})
@@ -211,14 +214,12 @@ const us = "ticketbridge"
 func timeline(events []correlation.Event) []event {
 	out := make([]event, len(events))
 	for i, e := range events {
-		out[i] = event{Event: e, Moved: e.Kind == correlation.EventMove}
-		switch e.Kind {
-		case correlation.EventMove:
+		out[i] = event{Event: e, Moved: e.Kind == correlation.EventMove || e.Kind == correlation.EventOperator && e.From != e.To}
+		switch {
+		case out[i].Moved:
 			out[i].Tone = stateTone(e.To)
-		case correlation.EventAttempt:
+		case e.Kind == correlation.EventAttempt:
 			out[i].Tone = toneWarn
-		case correlation.EventOperator:
-			out[i].Tone = toneBad
 		default:
 			out[i].Tone = toneOff
 		}

@@ -62,7 +62,11 @@ func (c *Correlation) RetryBy(o Order) (changed bool, err error) {
 	case to != c.State:
 		c.enter(to, o.At, o.event("to be tried again by hand, in "+string(to)))
 	case c.Attempts > 0 || !c.NextAttempt.Equal(next):
-		c.enter(to, o.At, o.event(fmt.Sprintf("to be tried now, by hand, after %d failed attempts", c.Attempts)))
+		what := "to be tried now, by hand"
+		if c.Attempts > 0 { // none when nobody was served, and so nothing was tried
+			what += fmt.Sprintf(", after failed attempt %d", c.Attempts)
+		}
+		c.enter(to, o.At, o.event(what))
 	default:
 		return false, nil
 	}
