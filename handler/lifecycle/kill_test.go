@@ -1,11 +1,12 @@
 package lifecycle
 
 import (
+	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/simulator/entra"
 	"ticketbridge/handler/simulator/host"
 	"ticketbridge/handler/simulator/misbehave"
@@ -26,147 +27,202 @@ func (w *world) kill(h *host.Host) {
 	}
 }
 
-// A point is a moment in a life at which the handler is killed: a call of it is on its way, and the one who is called sees to it.
-type point struct {
-	name string
-	desk func(w *world, storage *misbehave.Desk) *misbehave.Desk // whom it calls
-	// The call, as misbehave.Fault.Match has it.
-	call func(w *world) string
-	// Whether the call took effect before the handler was killed, or never arrived.
-	arrived bool
-	// When the handler is at that point: the callout, or only after its ticket is closed.
-	closed bool
-	// What the handler's record says right after.
-	state string
-	// What the timeline must tell of the recovery; "" for nothing.
-	recovery string
-}
-
-func tables(_ *world, storage *misbehave.Desk) *misbehave.Desk { return storage }
-func instance(w *world, _ *misbehave.Desk) *misbehave.Desk     { return w.serviceNow.Faults }
-func graph(w *world, _ *misbehave.Desk) *misbehave.Desk        { return w.entra.GraphFaults }
-func always(match string) func(*world) string                  { return func(*world) string { return match } }
-
-func messages(w *world) string { return "POST /devstoreaccount1/" + w.queue.Name() + "/messages" }
-
 const (
-	transaction = "POST /devstoreaccount1/$batch"
-	creation    = "POST /api/now/v2/table/sc_request"
-	reading     = "GET /api/now/v2/table/sc_request/*"
-	resuming    = "POST /v1.0/*/resume"
+	creation = "POST /api/now/v2/table/sc_request"
+	reading  = "GET /api/now/v2/table/sc_request/*"
+	resuming = "POST /v1.0/*/resume"
 )
 
-// points are the moments between two steps at which most is at stake. What each leaves behind is in its name.
-var points = []point{
-	{name: "the callout is stored, no message sent, nothing answered", desk: tables, call: always(transaction), arrived: true, state: "received"},
-	{name: "the callout is stored and its message sent, nothing answered", desk: tables, call: messages, arrived: true},
-	{name: "the intent to create is on record, the create never arrived", desk: instance, call: always(creation), state: "opening"},
-	{
-		name: "the ticket was created, its answer never arrived", desk: instance, call: always(creation), arrived: true, state: "opening",
-		recovery: "found the ticket that an earlier attempt had created",
-	},
-	{name: "the ticket is closed and was not read yet", desk: instance, call: always(reading), closed: true, state: "open"},
-	{name: "the intent to resume is on record, Graph was never told", desk: graph, call: always(resuming), closed: true, state: "resuming"},
-	{
-		name: "Graph took the resume, its answer never arrived", desk: graph, call: always(resuming), arrived: true, closed: true, state: "resuming",
-		recovery: "an earlier attempt had reached it",
-	},
+// A crashLife is a life in which the handler is killed at its effects: that of a request that waits for one ticket.
+type crashLife struct {
+	name   string
+	act    func(w *world, request string, n int) // what happens once the ticket is open
+	access string                                // what My Access shows at the end
+	told   string                                // what Graph is told and takes; "" for nothing
+	moves  string
 }
 
-func TestKilledAnywhereItGoesOnToTheSameEnd(t *testing.T) {
+var crashLives = []crashLife{
+	{name: "granted", act: done, access: "Delivered", told: "go on", moves: "received opening open closed resuming resumed"},
+	{name: "denied", act: notDone, access: "Denied", told: "Denied", moves: "received opening open closed resuming denied"},
+	{name: "withdrawn", act: withdrawnAndLookedAt, access: "Canceled", moves: "received opening open withdrawn"},
+}
+
+// withdrawnAndLookedAt withdraws the request and has it looked at, as the sweep would do within a minute.
+func withdrawnAndLookedAt(w *world, request string, n int) {
+	w.Helper()
+	w.check(w.entra.Withdraw(request))
+	w.check(w.queue.Put(w.ctx, `{"ticketbridge":{"request":"`+request+`","stage":"`+w.nth(request, n).ID+`","why":"sweep"}}`, 0))
+}
+
+// A point is an effect of a life, and on which side of it the handler is killed.
+type point struct {
+	effect string
+	nth    int  // of those that are called so, counted from 0
+	after  bool // it took effect, and its answer never arrives; else it never arrives itself
+}
+
+func (p point) String() string {
+	side := "before"
+	if p.after {
+		side = "after"
+	}
+	return fmt.Sprintf("%s %s (%d)", side, p.effect, p.nth+1)
+}
+
+func TestKilledAtAnyEffectItGoesOnToTheSameEnd(t *testing.T) {
 	t.Parallel()
-	for _, p := range points {
-		t.Run(p.name, func(t *testing.T) {
-			t.Parallel()
-			storage := misbehave.New()
-			w := newWorld(t, plan{
-				// The sweep looks at open tickets rarely, so that it comes to no point first.
-				settings: map[string]string{"SERVICENOW_TIMEOUT": "2s", "SERVICENOW_SETTLE": "1s", "GRAPH_TIMEOUT": "1s", "CHECK_INTERVAL": "1m"},
-				storage:  func(t testing.TB, azurite string) string { return beforeAzurite(t, azurite, storage) },
+	// What a life has in common with one before it is played in that one only.
+	played := map[point]bool{}
+	points := map[string][]point{}
+	for _, l := range crashLives {
+		times := map[string]int{}
+		for _, effect := range l.record(t) {
+			for _, p := range []point{{effect, times[effect], false}, {effect, times[effect], true}} {
+				if !played[p] {
+					played[p] = true
+					points[l.name] = append(points[l.name], p)
+				}
+			}
+			times[effect]++
+		}
+	}
+	t.Logf("kill -9 before and after each effect of %d lives: %d effects × 2 sides = %d runs", len(crashLives), len(played)/2, len(played))
+	if len(played) < 40 {
+		t.Error("a life has more effects than that: the wire does not see them all")
+	}
+	for _, l := range crashLives {
+		for _, p := range points[l.name] {
+			t.Run(l.name+" "+p.String(), func(t *testing.T) {
+				t.Parallel()
+				l.play(t, &p)
 			})
-			// Somebody else's request, to see that it does not suffer; and it makes the tables, so that the first call of each kind is the one that counts.
-			other := w.ledger()
-			w.ticket(other, 0)
-			w.becomes(w.callouts(other)[0].key(), "open")
-
-			killed := &killing{w: w, done: make(chan struct{})}
-			fault := misbehave.Fault{Match: p.call(w), Times: 1, OnHit: killed.now, DropCall: true}
-			if p.arrived {
-				fault = misbehave.Fault{Match: p.call(w), Times: 1, AfterHandle: killed.now, LoseAnswer: true}
-			}
-			var request string
-			if p.closed {
-				request = w.ledger()
-				w.ticket(request, 0)
-				w.becomes(w.callouts(request)[0].key(), "open")
-				killed.key = w.callouts(request)[0].key()
-				w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete, Silent: true})
-				p.desk(w, storage).Add(fault)
-				w.notify(killed.key)
-			} else {
-				p.desk(w, storage).Add(fault)
-				request = w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
-			}
-			w.signalled("the handler to come to this point", killed.done)
-			if p.state != "" && killed.state != p.state {
-				t.Errorf("killed when the record said %q, not %q", killed.state, p.state)
-			}
-
-			// From here on, nobody helps but the app itself, Entra's one retry, and the people who close tickets.
-			if !p.closed {
-				w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
-			}
-			if r := w.over(request); r.MyAccess != "Delivered" {
-				t.Errorf("My Access shows %q", r.MyAccess)
-			}
-			s := w.becomes(killed.key, "resumed")
-			c := w.callouts(request)[0] // what else Graph was told meanwhile is in it
-			if c.created != 1 || len(c.told) != 1 || !c.told[0].Grants() || len(c.refused) != 0 {
-				t.Errorf("%d tickets were created, Graph took %+v and refused %+v", c.created, c.told, c.refused)
-			}
-			if want := "received opening open closed resuming resumed"; strings.Join(s.moves(), " ") != want {
-				t.Errorf("it went through %v", s.moves())
-			}
-			if p.recovery != "" && !s.says(p.recovery) {
-				t.Errorf("the timeline does not say that %s: %+v", p.recovery, s.Timeline)
-			}
-			if last := c.Attempts[len(c.Attempts)-1]; !last.OK {
-				t.Errorf("the last call of Entra was answered %d (%s)", last.Status, last.Err)
-			}
-
-			w.closeTicket(other, 0, servicenow.Closing{Outcome: servicenow.Complete})
-			if r := w.over(other); r.MyAccess != "Delivered" {
-				t.Errorf("My Access shows %q for the request beside", r.MyAccess)
-			}
-			w.once(other)
-		})
+		}
 	}
 }
 
-// A killing kills the world's handler once, and remembers what the handler's record said of the request then.
-type killing struct {
-	w     *world
-	once  sync.Once
-	key   string // of the stage instance; "" is that of the newest request
-	state string
-	done  chan struct{}
+// record plays the life without a kill, and lists its effects.
+func (l crashLife) record(t *testing.T) []string {
+	t.Helper()
+	for range 5 {
+		if effects, clean := l.play(t, nil); clean {
+			return effects
+		}
+	}
+	t.Fatal("five times, the machine was too slow for Entra to have its callout taken at once")
+	return nil
 }
 
-func (k *killing) now() {
-	k.once.Do(func() {
-		k.w.kill(k.w.host(0))
-		if k.key == "" {
-			all := k.w.entra.Requests()
-			newest := all[len(all)-1]
-			k.key = fmtKey(newest.ID, newest.Callouts[0].ID)
-		}
-		s, _, err := k.w.show(k.key)
-		if err != nil {
-			k.w.Error(err)
-		}
-		k.state = s.State
-		close(k.done)
+// play plays the life, and kills the handler at a point of it; nil is none. It returns the effects, and whether Entra's callout was taken at once.
+func (l crashLife) play(t *testing.T, p *point) (effects []string, clean bool) {
+	t.Helper()
+	x := &wire{}
+	w := newWorld(t, plan{
+		app: soonAgain, wire: x, retries: 5,
+		// The sweep looks at open tickets rarely, so that it comes to no point first.
+		settings: map[string]string{"SERVICENOW_TIMEOUT": "2s", "SERVICENOW_SETTLE": "1s", "GRAPH_TIMEOUT": "1s", "CHECK_INTERVAL": "1m"},
 	})
+	// Somebody else's request, to see that it does not suffer; and it makes the tables, which are no effect of this one.
+	other := w.ledger()
+	w.opened(other)
+
+	killed := make(chan struct{})
+	times := 0
+	fated := func(_ int, effect string) fate {
+		if p == nil || effect != p.effect {
+			return fate{}
+		}
+		if times++; times != p.nth+1 {
+			return fate{}
+		}
+		return fate{hit: true, arrives: p.after, then: func() {
+			w.kill(w.host(0))
+			close(killed)
+		}}
+	}
+	// Entra's call waits until the wire knows whose effects count.
+	known := make(chan struct{})
+	w.entra.CalloutFaults.Add(misbehave.Fault{Times: 1, OnHit: func() { <-known }})
+	request := w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
+	x.watch(request, fated)
+	close(known)
+
+	// From here on, nobody helps but the app itself, Entra's retries, and the people who close tickets.
+	key := fmtKey(request, w.nth(request, 0).ID)
+	w.opened(request)
+	l.act(w, request, 0)
+	if p != nil {
+		w.signalled("the handler to come to this point", killed)
+	}
+	if r := w.over(request); r.MyAccess != l.access {
+		t.Errorf("My Access shows %q, not %q", r.MyAccess, l.access)
+	}
+	moves := strings.Fields(l.moves)
+	s := w.becomes(key, moves[len(moves)-1])
+	if got := strings.Join(s.moves(), " "); got != l.moves {
+		t.Errorf("it went through %s", got)
+	}
+	c := w.callouts(request)[0] // what else Graph was told meanwhile is in it
+	if c.created != 1 || len(c.refused) != 0 || answers(c.told) != l.told {
+		t.Errorf("%d tickets were created, Graph took %+v and refused %+v", c.created, c.told, c.refused)
+	}
+	if p != nil && p.after {
+		for effect, recovery := range map[string]string{
+			"ServiceNow POST": "found the ticket that an earlier attempt had created", "Graph POST": "an earlier attempt had reached it",
+		} {
+			if strings.HasPrefix(p.effect, effect) && !s.says(recovery) {
+				t.Errorf("the timeline does not say that %s:\n%s", recovery, s.told())
+			}
+		}
+	}
+	r, err := w.entra.Await(w.ctx, request, func(r entra.Request) bool { // the app may be quicker than Entra's retry
+		a := r.Callouts[0].Attempts
+		return len(a) > 0 && a[len(a)-1].OK
+	})
+	if err != nil {
+		t.Errorf("the calls of Entra: %+v", r.Callouts[0].Attempts)
+	}
+	if l.told == "" {
+		w.until("the people at the ticket to be told", func() bool { return len(workNotes(w.ticket(request, 0))) > 0 })
+	}
+	effects = x.effects()
+
+	w.closeTicket(other, 0, servicenow.Closing{Outcome: servicenow.Complete})
+	if r := w.over(other); r.MyAccess != "Delivered" {
+		t.Errorf("My Access shows %q for the request beside", r.MyAccess)
+	}
+	w.once(other)
+	return effects, len(r.Callouts[0].Attempts) == 1
+}
+
+// opened waits until the handler has on record that the ticket of the request's first callout is open. It looks at the storage
+// itself: the handler's command costs a process each time.
+func (w *world) opened(request string) {
+	w.Helper()
+	key, err := correlation.NewKey(request, w.nth(request, 0).ID)
+	w.check(err)
+	w.until("the ticket of "+request+" to be open on record", func() bool {
+		c, err := w.store.Load(w.ctx, key)
+		return err == nil && c.State == correlation.Open
+	})
+}
+
+// answers are those that Graph took, one after the other.
+func answers(told []entra.Resume) string {
+	var all []string
+	for _, r := range told {
+		if r.Grants() {
+			all = append(all, "go on")
+		} else {
+			all = append(all, r.State)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// soonAgain lets the host deliver a message that failed again after a second, not after ten.
+func soonAgain(hostJSON map[string]any) {
+	hostJSON["extensions"].(map[string]any)["queues"].(map[string]any)["visibilityTimeout"] = "00:00:01"
 }
 
 func TestTheThirdKillEndsTheHostAndTheNextOneFinishes(t *testing.T) {

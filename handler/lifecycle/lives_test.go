@@ -180,8 +180,8 @@ func TestEachStageEndsAsItsTicketDoes(t *testing.T) {
 // of is the same world for a test within the test that made it.
 func of(w *world, t *testing.T) *world {
 	within := &world{
-		TB: t, ctx: w.ctx, entra: w.entra, sample: w.sample, serviceNow: w.serviceNow, queue: w.queue, connection: w.connection, app: w.app,
-		settings: w.settings, keys: w.keys, timers: w.timers, front: w.front, log: w.log, inError: w.inError, hosts: w.hosts,
+		TB: t, ctx: w.ctx, entra: w.entra, sample: w.sample, serviceNow: w.serviceNow, store: w.store, queue: w.queue, connection: w.connection, app: w.app,
+		settings: w.settings, keys: w.keys, timers: w.timers, front: w.front, log: w.log, inError: w.inError, said: w.said, hosts: w.hosts,
 	}
 	return within
 }

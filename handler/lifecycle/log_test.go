@@ -163,9 +163,9 @@ func (l *log) judge(t testing.TB) {
 
 // What the fields of a line may be, and what they must look like; nil is anything of its kind.
 var fieldShapes = map[string]*regexp.Regexp{
-	"time": regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`), "level": regexp.MustCompile(`^(debug|info|warn|error)$`),
+	"time": moment, "level": regexp.MustCompile(`^(debug|info|warn|error)$`),
 	"message": regexp.MustCompile(`^[a-zA-Z].{0,300}$`), "version": regexp.MustCompile(`^\S{1,60}$`),
-	"event": regexp.MustCompile(`^(started|ended|stopping|invocation|received|duplicate|closeNotified|moved|ticketCreated|answered|connectionTest|console|http)$`),
+	"event": regexp.MustCompile(`^(started|ended|stopping|invocation|received|duplicate|closeNotified|moved|ticketCreated|answered|connectionTest|console|http|paused|served|poisoned|purged|sweepOverdue)$`),
 
 	"function":     regexp.MustCompile(`^(callout|ticketclosed|advance|sweep|console|probe|none)$`),
 	"invocationId": guid, "requestId": guid, "stageInstanceId": guid,
@@ -173,6 +173,9 @@ var fieldShapes = map[string]*regexp.Regexp{
 
 	"state": word, "from": word, "reason": word, "age": digits, "attempt": digits, "nextIn": digits, "decision": regexp.MustCompile(`^(resume|deny|cancel)$`),
 	"stage": word, "requestType": word, "waits": truth, "sameBody": truth, "table": regexp.MustCompile(`^[a-z_0-9]+$`),
+	"poisoned": digits, "unreadable": digits, "purged": digits, "count": digits, "endedBefore": moment, "since": digits, "call": regexp.MustCompile(`^(ServiceNow|Graph): [a-z ]+$`),
+	"for": digits, "after": digits, "messageId": guid, "insertedOn": moment, "schema": digits,
+
 	"number": regexp.MustCompile(`^[A-Z]+\d+$`), "sysId": regexp.MustCompile(`^[0-9a-f]{32}$`), "port": digits, "pid": digits, "field": nil, "why": nil, "error": nil, "advice": nil,
 }
 
@@ -180,6 +183,7 @@ var (
 	guid   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 	digits = regexp.MustCompile(`^\d+(\.\d+)?$`)
 	truth  = regexp.MustCompile(`^(true|false)$`)
+	moment = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$`)
 	word   = regexp.MustCompile(`^[a-zA-Z-]*$`)
 )
 

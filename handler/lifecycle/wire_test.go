@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -22,7 +23,9 @@ type wire struct {
 	about string // the id of the request; "" while nobody's effects count
 	seen  []string
 	met   func(n int, effect string) fate // what becomes of the n-th, counted from 0; nil lets all pass
-	every func(service string, r *http.Request, body []byte)
+
+	every    func(service string, r *http.Request, body []byte) // sees each call before it goes on; nil sees none
+	answered func(service string, r *http.Request, body, answer []byte)
 }
 
 // A fate is what becomes of a call: whether it arrives and whether its answer gets back, and what happens then.
@@ -55,7 +58,7 @@ func (x *wire) serve(service string, next http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		f := x.note(service, r, body)
 		if !f.hit {
-			next.ServeHTTP(w, r)
+			x.hand(w, r, service, body, next)
 			return
 		}
 		if f.arrives {
@@ -64,6 +67,20 @@ func (x *wire) serve(service string, next http.Handler) http.Handler {
 		f.then()
 		panic(http.ErrAbortHandler)
 	})
+}
+
+// hand hands a call on, and its answer back.
+func (x *wire) hand(w http.ResponseWriter, r *http.Request, service string, body []byte, next http.Handler) {
+	if x.answered == nil {
+		next.ServeHTTP(w, r)
+		return
+	}
+	kept := httptest.NewRecorder()
+	next.ServeHTTP(kept, r)
+	x.answered(service, r, body, kept.Body.Bytes())
+	maps.Copy(w.Header(), kept.Header())
+	w.WriteHeader(kept.Code)
+	_, _ = w.Write(kept.Body.Bytes())
 }
 
 // note lists an effect, and returns its fate.
@@ -110,7 +127,7 @@ func isEffect(service string, r *http.Request, body []byte, request string) bool
 
 var (
 	messageBody = regexp.MustCompile(`<MessageText>([^<]*)</MessageText>`)
-	stateInBody = regexp.MustCompile(`"State":"([a-z]+)"`)
+	stateInBody = regexp.MustCompile(`"[Ss]tate":"([A-Za-z]+)"`) // of a row, and of what Graph is told
 	idInPath    = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}(_[0-9a-f-]{36})?|[0-9a-f]{32}`)
 	ourTable    = regexp.MustCompile(`life[0-9a-f]{16}-?`)
 )
@@ -133,7 +150,7 @@ func effectName(service string, r *http.Request, body []byte) string {
 	path := strings.TrimPrefix(strings.ToLower(r.URL.Path), "/devstoreaccount1")
 	path = idInPath.ReplaceAllString(ourTable.ReplaceAllString(path, ""), "*")
 	name := fmt.Sprintf("%s %s %s", service, r.Method, path)
-	if m := stateInBody.FindSubmatch(body); m != nil && service == "storage" {
+	if m := stateInBody.FindSubmatch(body); m != nil && service != "ServiceNow" {
 		name += " " + string(m[1])
 	}
 	return name

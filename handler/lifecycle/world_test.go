@@ -70,6 +70,7 @@ type world struct {
 	entra      *entra.Directory
 	sample     entra.Sample
 	serviceNow *servicenow.Instance
+	store      *storage.Store
 	queue      *storage.Queue
 	connection string // of Azurite, past whatever stands before it for the handler
 
@@ -80,6 +81,7 @@ type world struct {
 	front    *front
 	log      *log
 	inError  []string // functions that the host cannot run, as the test wants it
+	said     func(host.Entry)
 
 	mu    sync.Mutex
 	hosts []*host.Host
@@ -91,10 +93,12 @@ type plan struct {
 	app       func(settings map[string]any)             // changes host.json
 	settings  map[string]string                         // of the app, beside and before those of every test
 	entra     entra.Config                              // the tenant
+	retries   int                                       // of a callout, by Entra; 0 is one, the most that Microsoft documents
 	storage   func(t testing.TB, azurite string) string // puts something before Azurite, and returns the connection string that leads to it
 	wire      *wire                                     // stands between the handlers and everybody whom they call
 	functions []string                                  // the only ones that are bound; nil is all
 	inError   []string                                  // those of them that the host cannot run
+	said      func(host.Entry)                          // hears what the hosts log
 	later     bool                                      // no host is started
 	patience  time.Duration                             // of the whole test; 0 is the one of all
 }
@@ -132,7 +136,7 @@ func azurite(t testing.TB) string {
 func newWorld(t testing.TB, p plan) *world {
 	t.Helper()
 	w := &world{
-		TB: t, connection: azurite(t), app: appFolder(t, p.app, p.functions), timers: &host.State{}, front: newFront(t), inError: p.inError,
+		TB: t, connection: azurite(t), app: appFolder(t, p.app, p.functions), timers: &host.State{}, front: newFront(t), inError: p.inError, said: p.said,
 	}
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithTimeout(context.Background(), cmp.Or(p.patience, patience))
@@ -156,7 +160,7 @@ func newWorld(t testing.TB, p plan) *world {
 	}
 	var err error
 	prefix := "life" + random()
-	_, w.queue, err = storage.NewAzure(storage.Settings{ConnectionString: w.connection, Prefix: prefix})
+	w.store, w.queue, err = storage.NewAzure(storage.Settings{ConnectionString: w.connection, Prefix: prefix})
 	w.check(err)
 	w.settings = map[string]string{
 		"AzureWebJobsStorage": handlers, "STORAGE_PREFIX": prefix, "SWEEP_SCHEDULE": "* * * * * *", "CHECK_INTERVAL": "1s",
@@ -189,7 +193,7 @@ func (w *world) startEntra(p plan) {
 	w.Cleanup(stop)
 	w.entra.AddApp(entra.App{Name: "ticketbridge", URIs: []string{audience}})
 	to := entra.Extension{URL: w.front.url() + "/api/callout?code=" + url.QueryEscape(w.keys.Default), Resource: audience}
-	to.Patience, to.Retries = 2*time.Second, 1 // the most that Microsoft documents: the machine may be slow
+	to.Patience, to.Retries = 2*time.Second, max(1, p.retries) // the longest that Microsoft documents: the machine may be slow
 	w.sample = w.entra.AddSample(to)
 	me := w.entra.AddIdentity(entra.Identity{Name: "ticketbridge"})
 	w.entra.AssignManager(me.ObjectID, w.sample.Finance)
@@ -234,7 +238,12 @@ func (w *world) start() *host.Host {
 	w.mu.Unlock()
 	h, err := host.Start(w.ctx, host.Config{
 		App: os.DirFS(w.app), Dir: w.app, Settings: w.settings, Queues: host.Account(w.queue.Queues()), State: w.timers, Keys: w.keys,
-		Log:    func(e host.Entry) { w.log.entry(number, e) },
+		Log: func(e host.Entry) {
+			w.log.entry(number, e)
+			if w.said != nil {
+				w.said(e)
+			}
+		},
 		Timing: host.Timing{HTTPGrace: 3 * time.Second, TriggerGrace: 6 * time.Second},
 	})
 	w.check(err)
@@ -249,6 +258,13 @@ func (w *world) start() *host.Host {
 	w.mu.Unlock()
 	w.front.add(h)
 	return h
+}
+
+// newest is the host that was started last.
+func (w *world) newest() *host.Host {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hosts[len(w.hosts)-1]
 }
 
 func (w *world) host(n int) *host.Host {
@@ -288,7 +304,13 @@ func (w *world) signalled(what string, done <-chan struct{}) {
 // until asks again and again, where there is no signal to wait for.
 func (w *world) until(what string, is func() bool) {
 	w.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
+	w.every(20*time.Millisecond, what, is)
+}
+
+// every is until for what is dear to ask.
+func (w *world) every(pause time.Duration, what string, is func() bool) {
+	w.Helper()
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for !is() {
 		select {
