@@ -45,7 +45,9 @@ type world struct {
 	store    *storage.Store
 	queue    *storage.Queue
 	tap      *tap
+	wire     *wire
 	log      *locked
+	setup    setup
 
 	first *workflow.Workflow   // the one that callouts and notifications reach
 	all   []*workflow.Workflow // those that messages reach, in turn
@@ -55,7 +57,11 @@ type world struct {
 	poisoned []string
 	failures []error       // what Advance returned
 	silent   bool          // the sweep does not run
+	restarts bool          // a process that dies has a successor that remembers nothing; else it lives on, which is all the same to a test of one call
+	copies   int           // how many deliveries of each message there are at the same time, beside the first
 	polls    time.Duration // the longest between two looks at the queue when there was nothing; 0 is 15 s
+
+	processes map[*workflow.Workflow]*process
 }
 
 // A setup changes what a world is made of, before it is.
@@ -64,13 +70,30 @@ type setup struct {
 	extension entra.Extension
 	now       servicenow.Config
 	policy    workflow.Policy
-	noRole    bool // the function's identity has no role in Graph
+	rules     workflow.Rules // default the built-in ones
+	noRole    bool           // the function's identity has no role in Graph
 }
 
 const robinID, kimID = "11111111111111111111111111111111", "22222222222222222222222222222222"
 
 // signingKey is Entra's in all worlds: making one takes longer than most tests.
 var signingKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
+// The tenant and the identity are the same in all worlds, which all begin at the same time, and so is its token: signing one takes half as long as a life.
+const tenantID, identityID = "3c9f1d52-0f1e-4d0b-8a3c-0d8f5f2b7a01", "3c9f1d52-0f1e-4d0b-8a3c-0d8f5f2b7a02"
+
+var graphTokens sync.Map // by the time of issue
+
+func graphToken(d *entra.Directory) string {
+	token, ok := graphTokens.Load(time.Now().Unix())
+	if !ok {
+		token, _ = graphTokens.LoadOrStore(time.Now().Unix(), d.IssueToken(entra.Token{Audience: "https://graph.microsoft.com", ObjectID: identityID, Lifetime: 1000 * time.Hour}))
+	}
+	return token.(string)
+}
+
+// builtIn are the built-in rules: parsing their templates takes longer than a life.
+var builtIn = sync.OnceValue(ticket.BuiltIn)
 
 // inWorld runs the test in a world of its own.
 func inWorld(t *testing.T, change func(*setup), test func(w *world)) {
@@ -102,11 +125,11 @@ func inWorld(t *testing.T, change func(*setup), test func(w *world)) {
 
 func build(t *testing.T, s setup) *world {
 	t.Helper()
-	w := &world{T: t, tap: &tap{}, log: &locked{}, swept: time.Now()}
+	w := &world{T: t, tap: &tap{}, wire: &wire{}, log: &locked{}, setup: s, swept: time.Now(), processes: map[*workflow.Workflow]*process{}}
 	w.ctx = zerolog.New(w.log).WithContext(t.Context())
 	function := &http.Client{Transport: misbehave.Transport(w)}
 
-	s.entra.Transport = function.Transport
+	s.entra.Transport, s.entra.TenantID = function.Transport, tenantID
 	w.entra = entra.New(s.entra)
 	t.Cleanup(func() {
 		w.entra.Close()
@@ -116,14 +139,14 @@ func build(t *testing.T, s setup) *world {
 	})
 	w.entra.SetBaseURL("http://entra")
 	w.sample = w.entra.AddSample(s.extension)
-	w.identity = w.entra.AddIdentity(entra.Identity{Name: "ticketbridge"})
+	w.identity = w.entra.AddIdentity(entra.Identity{Name: "ticketbridge", ObjectID: identityID})
 	if !s.noRole {
 		w.entra.AssignManager(w.identity.ObjectID, w.sample.Finance)
 		w.entra.AssignManager(w.identity.ObjectID, w.sample.Engineering)
 	}
 	w.graph = &graph{
-		http: &http.Client{Transport: misbehave.Transport(w.entra)}, url: w.entra.GraphURL(),
-		token: w.entra.IssueToken(entra.Token{Audience: "https://graph.microsoft.com", ObjectID: w.identity.ObjectID, Lifetime: 1000 * time.Hour}),
+		http: &http.Client{Transport: caller{w.wire, "Graph", misbehave.Transport(w.entra)}}, url: w.entra.GraphURL(),
+		token: graphToken(w.entra),
 	}
 
 	for i := range s.now.Notifications {
@@ -133,17 +156,28 @@ func build(t *testing.T, s setup) *world {
 	if w.now, err = servicenow.New(s.now); err != nil {
 		t.Fatal(err)
 	}
-	tickets, err := now.New(now.Config{URL: "https://now.example", Auth: now.AuthBasic, Username: "bridge", Password: "secret", HTTPClient: w.now.Client()})
-	if err != nil {
+	if w.store, w.queue, err = storage.NewEmbeddedThrough(storage.DefaultPrefix, w.wire.storage); err != nil {
 		t.Fatal(err)
 	}
-	if w.store, w.queue, err = storage.NewEmbedded(storage.DefaultPrefix); err != nil {
-		t.Fatal(err)
-	}
-	plain := &workflow.Workflow{Store: w.store, Queue: w.queue, Tickets: tickets, Requests: w.graph, Rules: ticket.BuiltIn(), Policy: s.policy, Memory: workflow.NewMemory()}
-	w.first = w.tap.on(plain)
+	w.first = w.start()
 	w.all = []*workflow.Workflow{w.first}
 	return w
+}
+
+// start starts a process of the function, which remembers nothing of those before it.
+func (w *world) start() *workflow.Workflow {
+	tickets, err := now.New(now.Config{
+		URL: "https://now.example", Auth: now.AuthBasic, Username: "bridge", Password: "secret",
+		HTTPClient: &http.Client{Transport: caller{w.wire, "ServiceNow", w.now.Client().Transport}},
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	rules := w.setup.rules
+	if rules == nil {
+		rules = builtIn()
+	}
+	return w.tap.on(&workflow.Workflow{Store: w.store, Queue: w.queue, Tickets: tickets, Requests: w.graph, Rules: rules, Policy: w.setup.policy, Memory: workflow.NewMemory()})
 }
 
 // another adds a second instance of the function on the same storage.
@@ -171,6 +205,13 @@ func (l *locked) String() string {
 	return l.b.String()
 }
 
+// How long the function's host interface gives to each kind of call.
+const (
+	callerPatience  = 750 * time.Millisecond
+	advancePatience = 100 * time.Second
+	sweepPatience   = 90 * time.Second
+)
+
 var invocations atomic.Int64
 
 func (w *world) invocation() context.Context {
@@ -179,8 +220,10 @@ func (w *world) invocation() context.Context {
 
 // ServeHTTP is the function's two endpoints, as far as these tests need them.
 func (w *world) ServeHTTP(res http.ResponseWriter, req *http.Request) {
+	wf := w.instance(0)
 	defer func() {
 		if p := recover(); p == (killed{}) {
+			w.died(wf)
 			panic(http.ErrAbortHandler) // the connection of a process that dies is cut
 		} else if p != nil {
 			panic(p)
@@ -191,9 +234,13 @@ func (w *world) ServeHTTP(res http.ResponseWriter, req *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	if strings.HasSuffix(req.URL.Path, "/callout") {
-		_, err = w.first.Accept(w.invocation(), body)
+		ctx, cancel := context.WithTimeout(w.as(wf, "callout"), callerPatience)
+		defer cancel()
+		_, err = wf.Accept(ctx, body)
 	} else {
-		err = w.first.TicketClosed(w.invocation(), closed(w, body))
+		ctx, cancel := context.WithTimeout(w.as(wf, "ticket closed"), callerPatience)
+		defer cancel()
+		err = wf.TicketClosed(ctx, closed(w, body))
 	}
 	if err != nil {
 		res.WriteHeader(fault.Status(err))
@@ -219,6 +266,7 @@ func (w *world) deliver(wf *workflow.Workflow, wire string) (done, dead bool) {
 	defer func() {
 		if p := recover(); p == (killed{}) {
 			dead = true
+			w.died(wf)
 		} else if p != nil {
 			panic(p)
 		}
@@ -233,7 +281,9 @@ func (w *world) deliver(wf *workflow.Workflow, wire string) (done, dead bool) {
 		w.Errorf("a message that cannot be read: %v", err)
 		return true, false
 	}
-	if err := wf.Advance(w.invocation(), m); err != nil {
+	ctx, cancel := context.WithTimeout(w.as(wf, "advance"), advancePatience)
+	defer cancel()
+	if err := wf.Advance(ctx, m); err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.failures = append(w.failures, err)
@@ -251,7 +301,10 @@ func (w *world) poll() int {
 	}
 	var all sync.WaitGroup
 	for i, m := range messages {
-		wf := w.all[i%len(w.all)]
+		wf := w.instance(i)
+		for c := range w.copies {
+			all.Go(func() { w.deliver(w.instance(i+1+c), m.Text) })
+		}
 		all.Go(func() {
 			done, dead := w.deliver(wf, m.Text)
 			switch {
@@ -267,6 +320,7 @@ func (w *world) poll() int {
 				w.mu.Lock()
 				w.poisoned = append(w.poisoned, m.Text)
 				w.mu.Unlock()
+				w.poison(m.Text)
 			}
 			if err := w.queue.Queues().Delete(w.ctx, w.queue.Name(), m.ID, m.PopReceipt); err != nil {
 				w.Error(err)
@@ -279,13 +333,18 @@ func (w *world) poll() int {
 
 // sweep fires the timer. A sweep that dies or fails is followed by another a minute later.
 func (w *world) sweep() {
+	wf := w.instance(0)
 	defer func() {
-		if p := recover(); p != nil && p != (killed{}) {
+		if p := recover(); p == (killed{}) {
+			w.died(wf)
+		} else if p != nil {
 			panic(p)
 		}
 	}()
 	w.swept = time.Now()
-	_, _ = w.first.Sweep(w.invocation())
+	ctx, cancel := context.WithTimeout(w.as(wf, "sweep"), sweepPatience)
+	defer cancel()
+	_, _ = wf.Sweep(ctx)
 }
 
 // run plays the Functions host until done says so, for the given time at most, and says whether it did.
