@@ -137,8 +137,10 @@ func (c *Correlation) takes(op string, o Order) error {
 	if c.State.Ended() {
 		return &fault.Error{Op: op, Reason: fault.Refused, Detail: fmt.Sprintf("it has ended: %s since %s", c.State, c.Since.UTC().Format(time.RFC3339))}
 	}
-	if !c.State.Known() {
-		return &fault.Error{Op: op, Reason: fault.Refused, Detail: fmt.Sprintf("its state %q is of a newer version", c.State), Advice: "Use that version's handler."}
+	if c.Schema > SchemaVersion || !c.State.Known() {
+		return &fault.Error{
+			Op: op, Reason: fault.Refused, Detail: fmt.Sprintf("a newer version wrote it, in state %s", clip(string(c.State), 40)), Advice: "Use that version's commands.",
+		}
 	}
 	if left := c.LeasedBy("", o.At); left > 0 {
 		what := "its tickets are being created"

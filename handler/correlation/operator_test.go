@@ -290,8 +290,17 @@ func TestADecisionRemembersTheOneBeforeThatMayHaveReachedGraph(t *testing.T) {
 func TestAnOrderNamesItsPersonAndItsReason(t *testing.T) {
 	t.Parallel()
 	for _, o := range []Order{
-		{Why: "x"}, {By: " ", Why: "x"}, {By: "kim"}, {By: "kim", Why: "\t"}, {By: "ki\nm", Why: "x"}, {By: "kim", Why: "a\nb"}, {By: "Ticketbridge ", Why: "x"},
-		{By: strings.Repeat("k", 201), Why: "x"}, {By: "kim", Why: strings.Repeat("x", 1001)}, {By: "kim", Why: "\xff"}, {By: "k\x1b[31m", Why: "x"},
+		{Why: "x"},
+		{By: " ", Why: "x"},
+		{By: "kim"},
+		{By: "kim", Why: "\t"},
+		{By: "ki\nm", Why: "x"},
+		{By: "kim", Why: "a\nb"},
+		{By: "Ticketbridge ", Why: "x"},
+		{By: strings.Repeat("k", 201), Why: "x"},
+		{By: "kim", Why: strings.Repeat("x", 1001)},
+		{By: "kim", Why: "\xff"},
+		{By: "k\x1b[31m", Why: "x"},
 	} {
 		for name, do := range map[string]func(*Correlation, Order) (bool, error){
 			"retry": (*Correlation).RetryBy, "hold": (*Correlation).HoldBy,
@@ -305,6 +314,24 @@ func TestAnOrderNamesItsPersonAndItsReason(t *testing.T) {
 	}
 	if _, err := in(t, Open, "", nil).DecideBy(order(noon), "cancel"); !fault.Is(err, fault.Invalid) {
 		t.Errorf("cancel: %v", err)
+	}
+}
+
+func TestWhatANewerVersionWroteIsLeftToItsOperators(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Correlation){
+		"schema": func(c *Correlation) { c.Schema = SchemaVersion + 1 },
+		"state":  func(c *Correlation) { c.State = "pondering" },
+	} {
+		for _, do := range []func(*Correlation, Order) (bool, error){
+			(*Correlation).RetryBy, (*Correlation).HoldBy, func(c *Correlation, o Order) (bool, error) { return c.DecideBy(o, ByHandDeny) },
+		} {
+			c := in(t, Failed, Open, change)
+			before := *c
+			if changed, err := do(c, order(noon)); changed || !fault.Is(err, fault.Refused) || !strings.Contains(err.Error(), "a newer version wrote it") || !reflect.DeepEqual(*c, before) {
+				t.Errorf("%s: %v, %v", name, changed, err)
+			}
+		}
 	}
 }
 
