@@ -9,6 +9,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/simulator/entra"
+	"ticketbridge/handler/simulator/servicenow"
 )
 
 // fates are all that can become of an effect.
@@ -60,8 +64,8 @@ func undisturbed(t *testing.T, k kind) *life {
 	return l
 }
 
-// oneIn is how many of the crash points of a kind that is not of the core are left out for one that is tried.
-const oneIn = 8
+// oneIn says how many of the failures of a kind that is not of the core there are for one that is tried.
+const oneIn = 10
 
 // For each outside effect of each kind of life, and for each of its fates: the life lived again with it.
 func TestAtEveryCrashPointOfEveryLifeNothingIsLostAndNothingHappensTwice(t *testing.T) {
@@ -226,4 +230,47 @@ func TestAMessageThatComesTenTimesDoesWhatItDoesOnce(t *testing.T) {
 		}
 	})
 	t.Logf("%d deliveries (CRASH_SEED=%d)", messages.Load(), seed)
+}
+
+// A message over which the process dies, or that fails, each time: the host gives up on it after five, and the sweep makes that visible.
+func TestAMessageThatFailsFiveTimesEndsAsAFailedRequestThatAPersonSees(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		t.Run(map[bool]string{false: "the storage serves neither tables nor queue", true: "the process dies"}[dies], func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, nil, func(w *world) {
+				w.restarts = true
+				w.silent = dies // else the sweep sends another message, and that one does not come five times
+				well := w.opened()
+				w.tap.reset(func(_ int, op string) fate {
+					switch {
+					case dies && op == "find user":
+						return killedBefore
+					case !dies && (op == "load" || op == "put" && w.called("load") > 0):
+						return refused
+					}
+					return passes
+				})
+				key := w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
+				if !w.run(2*time.Hour, func() bool { return len(w.poisoned) > 0 }) {
+					w.Fatalf("no poison\n%s", w.timeline(key))
+				}
+				w.tap.reset(nil)
+				w.silent = false
+				c := w.until(key, correlation.Failed)
+				if c.Reason == "" || c.Advice == "" || len(w.poisoned) != 1 {
+					t.Errorf("failed because %q, advice %q, poison %q", c.Reason, c.Advice, w.poisoned)
+				}
+				if open, _ := w.lists(key); !open {
+					t.Error("it is not on the list of open ones")
+				}
+				w.check(key)
+				w.close(well, servicenow.Closing{Outcome: servicenow.Complete}) // the others go on
+				w.until(well, correlation.Resumed)
+				w.check(well)
+				if n := w.left(); n > 0 {
+					t.Errorf("%d messages are left in the poison queue", n)
+				}
+			})
+		})
+	}
 }

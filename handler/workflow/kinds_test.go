@@ -57,7 +57,7 @@ func (k kind) String() string {
 func (k kind) core() bool {
 	switch {
 	case k.stage == entra.StageApproved && k.waits:
-		return true
+		return k.tickets != 2 || !k.unsaid && slices.Contains([]ending{done, toDeny, unmapped, withdrawn}, k.ending)
 	case k.stage == entra.StageGranted && !k.waits:
 		return k.ending == done || k.ending == unmapped
 	case k.stage == entra.StageOneDay:

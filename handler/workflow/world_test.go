@@ -167,7 +167,7 @@ func build(t *testing.T, s setup) *world {
 // start starts a process of the function, which remembers nothing of those before it.
 func (w *world) start() *workflow.Workflow {
 	tickets, err := now.New(now.Config{
-		URL: "https://now.example", Auth: now.AuthBasic, Username: "bridge", Password: "secret",
+		URL: "https://now.example", Auth: now.AuthBasic, Username: "bridge", Password: "secret", Columns: builtIn().Columns,
 		HTTPClient: &http.Client{Transport: caller{w.wire, "ServiceNow", w.now.Client().Transport}},
 	})
 	if err != nil {
@@ -302,6 +302,10 @@ func (w *world) poll() int {
 	var all sync.WaitGroup
 	for i, m := range messages {
 		wf := w.instance(i)
+		if m.DequeueCount > 5 { // its processes died over it, five times
+			w.giveUpOn(m)
+			continue
+		}
 		for c := range w.copies {
 			all.Go(func() { w.deliver(w.instance(i+1+c), m.Text) })
 		}
@@ -317,10 +321,8 @@ func (w *world) poll() int {
 				}
 				return
 			case !done:
-				w.mu.Lock()
-				w.poisoned = append(w.poisoned, m.Text)
-				w.mu.Unlock()
-				w.poison(m.Text)
+				w.giveUpOn(m)
+				return
 			}
 			if err := w.queue.Queues().Delete(w.ctx, w.queue.Name(), m.ID, m.PopReceipt); err != nil {
 				w.Error(err)
@@ -329,6 +331,17 @@ func (w *world) poll() int {
 	}
 	all.Wait()
 	return len(messages)
+}
+
+// giveUpOn moves a message to the poison queue.
+func (w *world) giveUpOn(m storage.QueueMessage) {
+	w.mu.Lock()
+	w.poisoned = append(w.poisoned, m.Text)
+	w.mu.Unlock()
+	w.poison(m.Text)
+	if err := w.queue.Queues().Delete(w.ctx, w.queue.Name(), m.ID, m.PopReceipt); err != nil {
+		w.Error(err)
+	}
 }
 
 // sweep fires the timer. A sweep that dies or fails is followed by another a minute later.
