@@ -169,7 +169,7 @@ func TestNoOperatorBringsAnUnclearCreateToBeRepeatedTooEarly(t *testing.T) {
 		c.Settles = settles
 		c.Attempted(noon, noon.Add(2*time.Hour), &fault.Error{Reason: fault.Unclear}, "i")
 	}
-	for name, make := range map[string]func() *Correlation{
+	for name, begin := range map[string]func() *Correlation{
 		"one that waits":             func() *Correlation { return in(t, Opening, "", unclear) },
 		"one that failed":            func() *Correlation { return in(t, Failed, Opening, func(c *Correlation) { c.Settles = settles }) },
 		"one that was held meantime": func() *Correlation { c := in(t, Opening, "", unclear); _, _ = c.HoldBy(at(1)); return c },
@@ -186,7 +186,7 @@ func TestNoOperatorBringsAnUnclearCreateToBeRepeatedTooEarly(t *testing.T) {
 			return c
 		},
 	} {
-		c := make()
+		c := begin()
 		if changed, err := c.RetryBy(at(70)); err != nil || !changed || c.State != Opening || !c.NextAttempt.Equal(settles) {
 			t.Errorf("%s: %v, %v; it is %s, next %s", name, changed, err, c.State, c.NextAttempt)
 		}

@@ -74,7 +74,7 @@ func (w *world) held() correlation.Key {
 }
 
 func TestAPersonsDecisionReachesGraphFromWhereverItMayBeMade(t *testing.T) {
-	for from, make := range map[string]func(w *world) correlation.Key{
+	for from, begin := range map[string]func(w *world) correlation.Key{
 		"open": (*world).opened, "failed": (*world).failed, "held": (*world).held,
 		"held by hand while open":      func(w *world) correlation.Key { key := w.opened(); w.orders(hold, key); return key },
 		"held by hand after it failed": func(w *world) correlation.Key { key := w.failed(); w.orders(hold, key); return key },
@@ -84,7 +84,7 @@ func TestAPersonsDecisionReachesGraphFromWhereverItMayBeMade(t *testing.T) {
 			t.Run(o.name+" "+from, func(t *testing.T) {
 				t.Parallel()
 				inWorld(t, nil, func(w *world) {
-					key := make(w)
+					key := begin(w)
 					wasOpen := len(w.now.ByCorrelation(key.String())) == 1 && correlation.Judge(w.load(key).Tickets) == correlation.Pending
 					start := time.Now()
 					w.orders(*o, key)
@@ -310,7 +310,7 @@ func TestAnOperatorAtTheSameMomentAsTheHandler(t *testing.T) {
 					c := w.until(key, correlation.Open, correlation.Held, correlation.Denied, correlation.Resumed)
 					if c.State == correlation.Open {
 						w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
-						c = w.until(key, correlation.Held, correlation.Denied, correlation.Resumed)
+						w.until(key, correlation.Held, correlation.Denied, correlation.Resumed)
 					}
 					w.pass(time.Minute)
 					if hit == "" {
