@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ticketbridge/handler/correlation"
@@ -202,6 +203,25 @@ func TestAMarkWhoseAnswerWasLostIsRecognised(t *testing.T) {
 	if err := s.SaveMark(t.Context(), &mine); !fault.Is(err, fault.Conflict) {
 		t.Errorf("theirs is taken for mine: %v", err)
 	}
+}
+
+func TestAPoisonMessageIsHiddenForFiveMinutes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, q := embedded(t)
+		if err := errors.Join(q.Queues().Create(t.Context(), q.PoisonName()), q.Queues().Put(t.Context(), q.PoisonName(), "x", 0)); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range []struct {
+			after time.Duration
+			want  int
+		}{{0, 1}, {5*time.Minute - 1, 0}, {1, 1}} {
+			time.Sleep(c.after)
+			if got, err := q.Poison(t.Context(), 10); err != nil || len(got) != c.want {
+				t.Errorf("%d: %v, %v", i, got, err)
+			}
+		}
+	})
 }
 
 // A callout fills an entity; whatever is too large is found by our own count, before anything is sent, and says what it is.

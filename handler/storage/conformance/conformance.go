@@ -1307,19 +1307,25 @@ func purgeLong(t *testing.T, b Backend) {
 }
 
 func purgeWrongLists(t *testing.T, b Backend) {
-	days := []time.Time{midnight.Add(-9 * aDay), midnight.Add(-8 * aDay), midnight}
+	before := base.Add(-2 * aDay)
+	days := []time.Time{midnight.Add(-9 * aDay), midnight.Add(-8 * aDay), midnight.Add(-2 * aDay)}
+	old := func() *correlation.Correlation {
+		c := newCorrelation(newKey())
+		c.Since = days[0]
+		return create(t, b, c)
+	}
 	listed := func(c *correlation.Correlation) *correlation.Correlation {
 		t.Helper()
 		noError(t, b.SetRow(t.Context(), b.Names.Index, "ended-"+days[0].Format(time.DateOnly), c.Key.Request+"_"+c.Key.Stage, map[string]any{"State": "done"}))
 		return c
 	}
-	opn := listed(create(t, b, newCorrelation(newKey())))
+	opn := listed(old())
 	noError(t, b.Store.Unlist(t.Context(), opn.Key))
-	newer := listed(create(t, b, newCorrelation(newKey())))
+	newer := listed(old())
 	noError(t, b.SetRow(t.Context(), b.Names.Correlations, newer.Key.Request, newer.Key.Stage, map[string]any{"State": "archived"}))
-	today := create(t, b, newCorrelation(newKey()))
-	end(t, b, today, midnight.Add(time.Hour))
-	listed(today)
+	late := create(t, b, newCorrelation(newKey()))
+	end(t, b, late, days[2])
+	listed(late)
 	otherDay := create(t, b, newCorrelation(newKey()))
 	end(t, b, otherDay, days[1])
 	listed(otherDay)
@@ -1330,12 +1336,12 @@ func purgeWrongLists(t *testing.T, b Backend) {
 	noError(t, b.SetRow(t.Context(), b.Names.Index, "ended-"+days[0].Format(time.DateOnly), "x", nil))
 
 	for _, want := range []int{3, 0} { // what ended on another day is found on both lists
-		n, through, more, err := b.Store.Purge(t.Context(), base.Add(-2*aDay), 10)
+		n, through, more, err := b.Store.Purge(t.Context(), before, 10)
 		noError(t, err)
 		if n != want || more || !through.Equal(midnight.Add(-3*aDay)) {
 			t.Errorf("purged %d, through %s, more: %t", n, through, more)
 		}
-		for _, c := range []*correlation.Correlation{opn, newer, today, broken} {
+		for _, c := range []*correlation.Correlation{opn, newer, late, broken} {
 			rows, _ := stored(t, b, c.Key.Request)
 			if len(rows) < 3 {
 				t.Errorf("of %+v only %v is left", c.Summary(), rows)
@@ -1354,9 +1360,9 @@ func purgeWrongLists(t *testing.T, b Backend) {
 		if len(keys) != 2 || !slices.Contains(keys, opn.Key) || !slices.Contains(keys, newer.Key) {
 			t.Errorf("open: %v", keys)
 		}
-		_, lists := stored(t, b, today.Key.Request, days...)
-		same(t, []string{midnight.Format(time.DateOnly) + " " + today.Key.Stage}, lists)
-		same(t, today, load(t, b, today.Key))
+		_, lists := stored(t, b, late.Key.Request, days...)
+		same(t, []string{days[2].Format(time.DateOnly) + " " + late.Key.Stage}, lists)
+		same(t, late, load(t, b, late.Key))
 	}
 }
 
