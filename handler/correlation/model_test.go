@@ -169,7 +169,7 @@ func (m *model) decide(o Order, decision string, now time.Time) (changed bool, r
 func TestTheStateMachineDoesWhatItsDocumentsSayWhateverIsAskedOfIt(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		for range rapid.IntRange(1, 8).Draw(t, "lives") {
+		for range rapid.IntRange(1, 50).Draw(t, "lives") {
 			live(t)
 		}
 	})

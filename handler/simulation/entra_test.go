@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"ticketbridge/handler/callout"
@@ -343,7 +344,7 @@ func (g requests) Read(ctx context.Context, key correlation.Key) (out workflow.R
 func (w *world) mayGrant(s *stage) {
 	for i := range s.tickets {
 		id := s.key.TicketID(i)
-		if list := w.byID[id]; len(list) == 0 || !list[0].done {
+		if !slices.ContainsFunc(w.byID[id], func(r *record) bool { return r.done }) {
 			w.violate(s.key.String(), "about to be granted, and ticket %s was never read as done", id)
 		}
 	}

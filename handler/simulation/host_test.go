@@ -28,7 +28,7 @@ func (w *world) launch() {
 	in := &instance{name: fmt.Sprintf("instance-%d", w.launched)}
 	skew := w.between(-w.skew, w.skew)
 	in.workflow = &workflow.Workflow{
-		Store: skewed{w.store, skew}, Queue: skewedQueue{w.queue, skew}, Tickets: tickets{w}, Requests: requests{w}, Rules: w.rules, Policy: w.policy,
+		Store: skewed{w.store, skew}, Queue: skewedQueue{w.queue, w, skew}, Tickets: tickets{w}, Requests: requests{w}, Rules: w.rules, Policy: w.policy,
 		Memory: workflow.NewMemory(),
 	}
 	w.instances = append(w.instances, in)
@@ -42,7 +42,7 @@ func (w *world) some() *instance {
 	return w.instances[w.rng.IntN(len(w.instances))]
 }
 
-// soon lets the host look at the queue: at once as a rule, and some time later as well.
+// soon lets the host look at the queue.
 func (w *world) soon() {
 	w.after(w.between(0, 2*time.Second), w.poll)
 }

@@ -40,7 +40,8 @@ func (w *world) order(sum correlation.Summary) {
 	move := pick(w, "retry", "retry", "retry", "hold", "resume", "deny", "deny")
 	in := &instance{name: "operator"}
 	w.desks = append(w.desks, in)
-	operator := workflow.Operator{Store: skewed{w.store, w.between(-w.skew, w.skew)}, Queue: w.queue, Policy: w.policy}
+	skew := w.between(-w.skew, w.skew)
+	operator := workflow.Operator{Store: skewed{w.store, skew}, Queue: skewedQueue{w.queue, w, skew}, Policy: w.policy}
 	if move == "resume" {
 		s.byHand = true // from here on it is this person's word
 	}

@@ -173,6 +173,7 @@ func (w *world) fulfil(s *stage, r *record) {
 	if w.chance(0.1) {
 		work = w.between(time.Hour, 10*24*time.Hour)
 	}
+	w.lastDeadline = later(w.lastDeadline, time.Now().Add(work+24*time.Hour)) // it may be opened once more
 	w.after(work, func() { w.close(s, r) })
 	if w.chance(0.05) { // somebody says that it closed, and it did not
 		w.after(w.between(0, work), func() {

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -100,6 +101,7 @@ func playPart(t *testing.T) {
 // report prints what was simulated, and fails the test for each seed that broke a promise.
 func report(t *testing.T, results []result, began time.Time) {
 	t.Helper()
+	slices.SortFunc(results, func(a, b result) int { return cmp.Compare(a.Seed, b.Seed) })
 	sum := result{Faults: map[string]int{}, Ends: map[string]int{}}
 	for _, r := range results {
 		sum.Requests += r.Requests
@@ -114,6 +116,9 @@ func report(t *testing.T, results []result, began time.Time) {
 			sum.Ends[k] += n
 		}
 		if len(r.Violations) > 0 {
+			if len(sum.Violations) == 0 {
+				t.Logf("the first promise was broken in seed %d, within %d lifecycles", r.Seed, sum.Lifecycles)
+			}
 			sum.Violations = append(sum.Violations, r.Violations...)
 			t.Errorf("seed %d broke a promise:\n  %s\nreplay: go test ./handler/simulation -run '^%s$' -v -seed=%d -skew=%s\n%s",
 				r.Seed, strings.Join(r.Violations, "\n  "), t.Name(), r.Seed, *clockSkew, r.Story)

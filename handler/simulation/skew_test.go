@@ -85,10 +85,17 @@ func shiftMark(m *workflow.Mark, by time.Duration) {
 	}
 }
 
-// skewedQueue is the queue as that instance sees it: the times on messages are the storage's.
+// skewedQueue is the queue as that instance sees it: the times on messages are the storage's. The host looks at it when something may be there.
 type skewedQueue struct {
 	workflow.Queue
+	w     *world
 	ahead time.Duration
+}
+
+func (q skewedQueue) Put(ctx context.Context, text string, delay time.Duration) error {
+	err := q.Queue.Put(ctx, text, delay)
+	q.w.after(max(0, delay)+q.w.between(0, 2*time.Second), q.w.poll)
+	return err
 }
 
 func (q skewedQueue) Poison(ctx context.Context, most int) ([]workflow.Poison, error) {

@@ -202,10 +202,8 @@ func (w *world) through(ctx context.Context, c *storage.Call, do func() error) e
 	if len(c.Partition) == 36 && len(c.Row) >= 36 {
 		about = c.Partition + "/" + c.Row[:36]
 	}
-	changed := false
-	err := w.pass(ctx, &w.storage, call{op: c.Op + " " + c.On, about: about}, func() error {
+	return w.pass(ctx, &w.storage, call{op: c.Op + " " + c.On, about: about}, func() error {
 		err := do()
-		changed = changed || err == nil
 		if fault.Is(err, fault.Conflict) {
 			w.count("storage: conflicts")
 		}
@@ -214,10 +212,6 @@ func (w *world) through(ctx context.Context, c *storage.Call, do func() error) e
 		}
 		return err
 	})
-	if changed && c.Op == "put message" && c.On == w.queue.Name() {
-		w.soon()
-	}
-	return err
 }
 
 // newNeighbours draws how the neighbours fare.
