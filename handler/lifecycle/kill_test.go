@@ -227,19 +227,42 @@ func soonAgain(hostJSON map[string]any) {
 
 func TestTheThirdKillEndsTheHostAndTheNextOneFinishes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, plan{settings: map[string]string{"SERVICENOW_TIMEOUT": "2s", "SERVICENOW_SETTLE": "1s", "GRAPH_TIMEOUT": "1s"}})
+	w := newWorld(t, plan{app: soonAgain, settings: map[string]string{"SERVICENOW_TIMEOUT": "2s", "SERVICENOW_SETTLE": "1s", "GRAPH_TIMEOUT": "1s"}})
 	first := w.host(0)
 	kill := func() { w.kill(first) }
 	w.serviceNow.Faults.Add(misbehave.Fault{Match: creation, Times: 1, OnHit: kill, DropCall: true})
 	w.serviceNow.Faults.Add(misbehave.Fault{Match: creation, Times: 1, AfterHandle: kill, LoseAnswer: true})
-	w.entra.GraphFaults.Add(misbehave.Fault{Match: resuming, Times: 1, AfterHandle: kill, LoseAnswer: true})
-	request := w.ledger()
-	w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
-	w.signalled("the host to end", first.Done())
-	w.start()
-	w.becomes(w.callouts(request)[0].key(), "resumed")
-	if r := w.over(request); r.MyAccess != "Delivered" {
-		t.Errorf("My Access shows %q", r.MyAccess)
+	var requests []string
+	for range 4 {
+		requests = append(requests, w.ledger())
 	}
-	w.once(request)
+	for _, request := range requests {
+		w.opened(request)
+	}
+	select {
+	case <-first.Done():
+		t.Fatal("the host ended before the third kill")
+	default:
+	}
+	w.entra.GraphFaults.Add(misbehave.Fault{Match: resuming, Times: 1, AfterHandle: kill, LoseAnswer: true})
+	w.closeTicket(requests[0], 0, servicenow.Closing{Outcome: servicenow.Complete})
+	w.closeTicket(requests[1], 0, servicenow.Closing{Outcome: servicenow.Complete})
+	w.signalled("the host to end", first.Done())
+	// Nobody is there to hear that these close.
+	w.closeTicket(requests[2], 0, servicenow.Closing{Outcome: servicenow.Complete})
+	w.closeTicket(requests[3], 0, servicenow.Closing{Outcome: servicenow.Rejected})
+	w.check(w.serviceNow.AwaitNotifications(w.ctx))
+
+	w.start()
+	for n, request := range requests {
+		access, state := "Delivered", "resumed"
+		if n == 3 {
+			access, state = "Denied", "denied"
+		}
+		if r := w.over(request); r.MyAccess != access {
+			t.Errorf("My Access shows %q, not %q", r.MyAccess, access)
+		}
+		w.becomes(w.callouts(request)[0].key(), state)
+		w.once(request)
+	}
 }

@@ -181,7 +181,7 @@ var fieldShapes = map[string]*regexp.Regexp{
 
 var (
 	guid   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-	digits = regexp.MustCompile(`^\d+(\.\d+)?$`)
+	digits = regexp.MustCompile(`^\d+(\.\d+)?(e\+\d+)?$`)
 	truth  = regexp.MustCompile(`^(true|false)$`)
 	moment = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$`)
 	word   = regexp.MustCompile(`^[a-zA-Z-]*$`)

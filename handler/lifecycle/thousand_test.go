@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -28,26 +26,6 @@ const (
 	instances = 3
 	killing   = time.Minute
 )
-
-// An intermediary takes Entra's callouts in the app's place, and does with each what the test wants, for as long as the test wants.
-func (w *world) intermediary(take func(body []byte) error) (policy string) {
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err == nil {
-			err = take(body)
-		}
-		if err != nil {
-			http.Error(rw, err.Error(), http.StatusBadGateway)
-			return
-		}
-		rw.WriteHeader(http.StatusAccepted)
-	}))
-	w.Cleanup(server.Close)
-	extension := w.entra.AddExtension(entra.Extension{
-		CatalogID: w.sample.Finance, Name: "Through an intermediary", URL: server.URL, Wait: 14 * 24 * time.Hour, Patience: time.Hour,
-	})
-	return w.entra.AddPolicy(entra.Policy{PackageID: w.sample.Ledger, Name: "Through an intermediary", Stages: map[string]string{entra.StageApproved: extension}})
-}
 
 // A crowd is what the thousand came to, as those saw it who called.
 type crowd struct {
