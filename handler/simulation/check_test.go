@@ -254,8 +254,10 @@ func (w *world) finished(s *stage, open, ended map[string]correlation.Summary) {
 	case len(s.taken) > 0 && !c.State.Ended():
 		w.violate(key, "it is %s, and Graph was told %s", c.State, s.taken)
 	case len(s.taken) > 0 && c.State != correlation.Resumed && c.State != correlation.Denied:
-		// Where Graph does not list the callout instance, an answer of ours whose own answer was lost cannot be told from somebody else's.
-		if s.listed && !s.deleted {
+		// Where Graph does not list the callout instance, an answer of ours whose own answer was lost cannot be told from somebody else's; nor can it where a
+		// person stopped it meanwhile.
+		stopped := slices.ContainsFunc(events, func(e correlation.Event) bool { return e.From == correlation.Resuming && e.To.NeedsPerson() })
+		if s.listed && !s.deleted && !stopped {
 			w.violate(key, "it is %s, and Graph was told %s", c.State, s.taken)
 		}
 		w.ends["told, and recorded as "+string(c.State)]++

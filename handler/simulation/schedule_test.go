@@ -165,7 +165,7 @@ func (w *world) kill(in *instance) {
 
 // trace puts a line into the record of what happened, by which two runs are compared, and keeps the last ones for each correlation.
 func (w *world) trace(k *worker, what, more string) {
-	now := time.Now().Sub(w.began)
+	now := time.Since(w.began)
 	w.hash.Write(fmt.Appendf(w.line[:0], "%d %d %s %s\n", now, k.number, what, more))
 	if w.whole {
 		w.lines = append(w.lines, fmt.Sprintf("%s %s/%d %s: %s %s", now, k.on.name, k.number, k.what, what, more))

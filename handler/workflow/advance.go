@@ -618,6 +618,8 @@ func (s *step) leftEntra(ctx context.Context) (bool, error) {
 		return false, nil
 	case st == timedOut || late && st != answered:
 		_, err = s.end(ctx, correlation.Expired, "the deadline passed before the tickets closed; Entra has given up waiting")
+	case st == answered && s.c.From == correlation.Resuming:
+		_, err = s.end(ctx, correlation.Withdrawn, "the request was answered in Entra: by an answer of ours that was on its way when it was "+string(s.c.State)+", or by somebody else")
 	case st == answered:
 		_, err = s.end(ctx, correlation.Withdrawn, "the request was answered in Entra by somebody else")
 	default:
