@@ -94,6 +94,13 @@ func sweepUntilDone(t *testing.T, w *workflow.Workflow, m *meter, s *storage.Sto
 		if first := m.queries[0]; first.Partition != "open" || first.Row != mark.Cursor {
 			t.Errorf("sweep %d began at %q, and the one before it stopped at %q", out.sweeps+1, first.Row, mark.Cursor)
 		}
+		stopped, err := s.Mark(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := m.queries[len(m.queries)-1]; swept.Cut && (stopped.Cursor == "" || stopped.Cursor < last.Row) || !swept.Cut && stopped.Cursor != "" {
+			t.Errorf("sweep %d stopped at %q, says the mark, and had come to %q", out.sweeps+1, stopped.Cursor, last.Row)
+		}
 		out.sweeps++
 		out.longest = max(out.longest, took)
 		if !swept.Cut {
