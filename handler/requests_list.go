@@ -24,6 +24,7 @@ type requestsList struct {
 	Catalog    string   `placeholder:"NAME" help:"Only those of this catalog."`
 	OlderThan  string   `placeholder:"AGE" help:"Only those that came longer ago than this, as in 90m, 12h or 3d."`
 	Unreadable bool     `help:"Instead of requests the messages that the host gave up on and that name no request."`
+	Forget     string   `placeholder:"MESSAGE" help:"With --unreadable: remove this message, once somebody has looked at it."`
 }
 
 func (c *requestsList) Run(p *program) error {
@@ -36,6 +37,9 @@ func (c *requestsList) Run(p *program) error {
 			return errors.New("--unreadable lists messages, of which none of the other options says anything")
 		}
 		return c.unreadable(p, store)
+	}
+	if c.Forget != "" {
+		return errors.New("--forget goes with --unreadable only: no request is ever forgotten by hand")
 	}
 	wanted, err := c.filter(time.Now())
 	if err != nil {
@@ -191,6 +195,15 @@ func (c *requestsList) unreadable(p *program, store *storage.Store) error {
 	kept, err := store.Unreadable(p.ctx)
 	if err != nil {
 		return err
+	}
+	if c.Forget != "" {
+		if !slices.ContainsFunc(kept, func(u workflow.Unreadable) bool { return u.ID == c.Forget }) {
+			return fmt.Errorf("no message %q is kept; see `handler requests list --unreadable`", c.Forget)
+		}
+		if err := store.ForgetUnreadable(p.ctx, c.Forget); err != nil {
+			return err
+		}
+		kept = slices.DeleteFunc(kept, func(u workflow.Unreadable) bool { return u.ID == c.Forget })
 	}
 	if c.Output == "json" {
 		out := []message{}
