@@ -244,7 +244,9 @@ func (l *life) act(w *world) {
 		case last && l.ending == expired:
 			err = w.entra.Expire(l.key.Request)
 		case last && l.ending == deleted:
-			err = w.now.Delete(w.now.ByCorrelation(l.key.TicketID(i))[0].SysID)
+			for _, t := range w.now.ByCorrelation(l.key.TicketID(i)) {
+				err = w.now.Delete(t.SysID)
+			}
 		default:
 			w.closeOne(l.key, i, how(i))
 		}
@@ -288,6 +290,7 @@ func (k kind) live(w *world, plan map[int]fate) *life {
 	})
 	if got := w.load(l.key).State; !opened || got != correlation.Open && l.acknowledged {
 		l.wrong("it is %s and not open", got)
+		l.effects = w.wire.ended()
 		return l
 	}
 	start := time.Now()
