@@ -123,6 +123,42 @@ func TestBothTablesTakeAndRefuseTheSame(t *testing.T) {
 	}
 }
 
+func TestBothTablesDeleteOnlyTheVersionThatIsMeant(t *testing.T) {
+	t.Parallel()
+	for kind, d := range drivers(t) {
+		table := tableName()
+		rows := func() int {
+			page, _, err := d.query(t.Context(), table, query{partition: "p", top: 10, keys: true})
+			if err != nil {
+				t.Fatal(kind, err)
+			}
+			return len(page)
+		}
+		etags, err := d.transact(t.Context(), table, []operation{{entity: entity{partition: "p", row: "a"}}, {entity: entity{partition: "p", row: "b"}}})
+		if err != nil {
+			t.Fatal(kind, err)
+		}
+		if err := d.merge(t.Context(), table, entity{partition: "p", row: "b", props: props("A", "changed")}); err != nil {
+			t.Fatal(kind, err)
+		}
+		remove := func(aVersion, bVersion string) error {
+			_, err := d.transact(t.Context(), table, []operation{
+				{does: deletes, entity: entity{partition: "p", row: "a", etag: aVersion}}, {does: deletes, entity: entity{partition: "p", row: "b", etag: bVersion}},
+			})
+			return err
+		}
+		if err := remove(etags[0], etags[1]); !fault.Is(err, fault.Conflict) || rows() != 2 {
+			t.Errorf("%s: an old version: %v, %d rows are left", kind, err, rows())
+		}
+		if err := remove(etags[0], ""); err != nil || rows() != 0 {
+			t.Errorf("%s: the version, and any: %v, %d rows are left", kind, err, rows())
+		}
+		if err := remove(etags[0], ""); !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s: what is gone: %v", kind, err)
+		}
+	}
+}
+
 // TestBothTablesDoTheSame lets the two do the same random things, and compares every answer.
 func TestBothTablesDoTheSame(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,7 @@ import (
 // Rows and SetRow show and change what is stored, as another version of the handler would.
 
 func (s *Store) Rows(ctx context.Context, table, partition string) (map[string]map[string]any, error) {
-	rows, err := s.all(ctx, table, query{partition: partition}, 0)
+	rows, err := s.all(ctx, table, query{partition: partition})
 	out := map[string]map[string]any{}
 	for _, e := range rows {
 		out[e.row] = e.props
@@ -37,7 +37,7 @@ func (s *Store) Everything(ctx context.Context) map[string]map[string]map[string
 	out := map[string]map[string]map[string]map[string]any{}
 	for _, table := range []string{s.names.Correlations, s.names.Index} {
 		out[table] = map[string]map[string]map[string]any{}
-		rows, _ := s.all(ctx, table, query{end: "~"}, 0)
+		rows, _ := s.all(ctx, table, query{end: "~"})
 		for _, e := range rows {
 			if out[table][e.partition] == nil {
 				out[table][e.partition] = map[string]map[string]any{}

@@ -25,7 +25,7 @@ func (s *Store) Ended(ctx context.Context, day time.Time, cursor string, limit i
 
 // Timeline returns the events of a correlation in order; none when there is no such correlation. 1 storage operation for each 1000.
 func (s *Store) Timeline(ctx context.Context, key correlation.Key) ([]correlation.Event, error) {
-	rows, err := s.all(ctx, s.names.Correlations, query{partition: key.Request, from: key.Stage + "_t_", below: key.Stage + "_u"}, 0)
+	rows, err := s.all(ctx, s.names.Correlations, query{partition: key.Request, from: key.Stage + "_t_", below: key.Stage + "_u"})
 	if err != nil {
 		return nil, fmt.Errorf("read timeline: %w", err)
 	}
@@ -47,7 +47,7 @@ func (s *Store) Stages(ctx context.Context, requestID string) ([]*correlation.Co
 	if !ok {
 		return nil, &fault.Error{Op: "read request", Reason: fault.Invalid, Field: "requestId", Detail: "is not a GUID"}
 	}
-	rows, err := s.all(ctx, s.names.Correlations, query{partition: request, record: recordCorrelation}, 0)
+	rows, err := s.all(ctx, s.names.Correlations, query{partition: request, record: recordCorrelation})
 	if err != nil {
 		return nil, fmt.Errorf("read request: %w", err)
 	}
@@ -106,20 +106,17 @@ func logUnreadable(ctx context.Context, table string, e entity, err error) {
 	zerolog.Ctx(ctx).Error().Str("event", "unreadableRow").Str("table", table).Str("partition", e.partition).Str("row", clip(e.row, 100)).Err(err).Msg("a row in the storage cannot be read")
 }
 
-// all reads up to most entities, or every one when most is 0.
-func (s *Store) all(ctx context.Context, table string, q query, most int) ([]entity, error) {
+// all reads every entity.
+func (s *Store) all(ctx context.Context, table string, q query) ([]entity, error) {
 	var out []entity
 	for {
 		q.top = pageSize
-		if most > 0 {
-			q.top = min(pageSize, most-len(out))
-		}
 		page, next, err := s.tables.query(ctx, table, q)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, page...)
-		if next == "" || (most > 0 && len(out) >= most) {
+		if next == "" {
 			return out, nil
 		}
 		q.next = next

@@ -123,7 +123,7 @@ func TestTheSweepReadsWhatIsOpenAndNotTheHistory(t *testing.T) {
 			r := recorder{q, map[string]int{}}
 			w := &workflow.Workflow{Store: s, Queue: r, Policy: workflow.Policy{CheckInterval: time.Hour, Retention: scaleDays * day}}
 			midnight := time.Now().UTC().Truncate(day)
-			if wait := midnight.Add(12 * time.Hour).Sub(time.Now()); wait > 0 {
+			if wait := time.Until(midnight.Add(12 * time.Hour)); wait > 0 {
 				time.Sleep(wait)
 			}
 			if ended > 0 {

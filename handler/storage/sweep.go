@@ -85,7 +85,7 @@ func (s *Store) KeepUnreadable(ctx context.Context, u workflow.Unreadable) error
 
 // Unreadable returns what KeepUnreadable keeps, oldest first. 1 storage operation for each 1000, more when they are long.
 func (s *Store) Unreadable(ctx context.Context) ([]workflow.Unreadable, error) {
-	rows, err := s.all(ctx, s.names.Index, query{partition: unreadableRows}, 0)
+	rows, err := s.all(ctx, s.names.Index, query{partition: unreadableRows})
 	if err != nil {
 		return nil, fmt.Errorf("read what cannot be read: %w", err)
 	}
@@ -200,7 +200,7 @@ func (s *Store) purge(ctx context.Context, listed entity, before time.Time) (gon
 // and NotFound when somebody else removes them at the same time.
 func (s *Store) removeRows(ctx context.Context, key correlation.Key, version string) error {
 	// The ids of stage instances have one length, so what begins with this one is its own: the id, or the id with "_" and more.
-	rows, err := s.all(ctx, s.names.Correlations, query{partition: key.Request, from: key.Stage, below: key.Stage + "`", keys: true}, 0)
+	rows, err := s.all(ctx, s.names.Correlations, query{partition: key.Request, from: key.Stage, below: key.Stage + "`", keys: true})
 	if err != nil {
 		return err
 	}

@@ -1210,15 +1210,15 @@ const aDay = 24 * time.Hour
 var midnight = base.Truncate(aDay)
 
 func purge(t *testing.T, b Backend) {
-	through := func(before time.Time, most, want int, last time.Time) {
+	through := func(before time.Time, want int, last time.Time) {
 		t.Helper()
-		n, day, more, err := b.Store.Purge(t.Context(), before, most)
+		n, day, more, err := b.Store.Purge(t.Context(), before, 10)
 		noError(t, err)
 		if n != want || more || !day.Equal(last) {
 			t.Errorf("before %s: %d purged, through %s, more: %t", before, n, day, more)
 		}
 	}
-	through(base, 10, 0, midnight.Add(-aDay)) // nothing was ever written
+	through(base, 0, midnight.Add(-aDay)) // nothing was ever written
 
 	request := uuid.NewString()
 	stage := func() *correlation.Correlation {
@@ -1247,14 +1247,14 @@ func purge(t *testing.T, b Backend) {
 		same(t, rows, gotRows)
 		same(t, lists, gotLists)
 	}
-	through(midnight.Add(-500*aDay), 10, 0, midnight.Add(-501*aDay))
+	through(midnight.Add(-500*aDay), 0, midnight.Add(-501*aDay))
 	gone()
-	through(midnight.Add(-time.Nanosecond), 10, 2, midnight.Add(-2*aDay)) // yesterday is not over
+	through(midnight.Add(-time.Nanosecond), 2, midnight.Add(-2*aDay)) // yesterday is not over
 	gone(early, old)
-	through(midnight, 10, 1, midnight.Add(-aDay))
+	through(midnight, 1, midnight.Add(-aDay))
 	gone(late)
 	for range 2 {
-		through(base, 10, 0, midnight.Add(-aDay))
+		through(base, 0, midnight.Add(-aDay))
 		gone()
 	}
 	same(t, today, load(t, b, today.Key))
