@@ -162,8 +162,8 @@ func TestKilledForAFunctionThatRunsTooLongWithAllInFlightNothingIsLostOrDoubled(
 				})
 				w.check(err)
 				cut := false
-				for _, a := range r.Callouts[0].Attempts {
-					cut = cut || a.Status == http.StatusInternalServerError
+				for _, a := range r.Callouts[0].Attempts { // the host says 500 after two seconds, which may be too late for Entra's patience
+					cut = cut || a.Status == http.StatusInternalServerError || a.Status == 0
 				}
 				if r.Callouts[0].Status == entra.StatusFailed { // nobody said 202: Entra knows that it was not taken
 					continue
@@ -187,7 +187,7 @@ func TestKilledForAFunctionThatRunsTooLongWithAllInFlightNothingIsLostOrDoubled(
 			if !many.third && broken == 0 {
 				t.Error("no callout was in flight when the process was killed")
 			}
-			t.Logf("%d callouts were answered 500 and taken when Entra repeated them; %d requests of %d ended, Entra was told of the others that they were not taken", broken, ended, len(requests)+1)
+			t.Logf("%d callouts were cut off and taken when Entra repeated them; %d requests of %d ended, Entra was told of the others that they were not taken", broken, ended, len(requests)+1)
 		})
 	}
 }

@@ -128,11 +128,11 @@ func TestAThousandCalloutsThroughThreeHandlersThatAreKilledAtRandom(t *testing.T
 			hostJSON["extensions"].(map[string]any)["queues"].(map[string]any)["maxPollingInterval"] = "00:00:01"
 		},
 		settings: map[string]string{
-			"LOG_LEVEL": "info", "CHECK_INTERVAL": "15s", "SWEEP_SCHEDULE": "*/5 * * * * *",
+			"LOG_LEVEL": "info", "CHECK_INTERVAL": "20s", "SWEEP_SCHEDULE": "*/5 * * * * *",
 			"SERVICENOW_TIMEOUT": "5s", "SERVICENOW_SETTLE": "2s", "GRAPH_TIMEOUT": "3s",
 		},
 	})
-	c := &crowd{w: w, turn: make(chan struct{}, 6)}
+	c := &crowd{w: w, turn: make(chan struct{}, 3)}
 	c.header = http.Header{"Authorization": {"Bearer " + w.entra.IssueToken(entra.Token{Audience: audience, AppID: entra.CallerID, Lifetime: time.Hour})}}
 	for n := range instances {
 		c.slots[n].Store(w.host(n))
@@ -290,7 +290,7 @@ func (w *world) judgeRecord(key correlation.Key, state correlation.State) {
 	}
 	s := stage{State: string(c.State)}
 	for _, e := range events {
-		s.Timeline = append(s.Timeline, event{Seq: e.Seq, At: e.At, Kind: string(e.Kind), From: string(e.From), To: string(e.To), Text: e.Text})
+		s.Timeline = append(s.Timeline, event{Seq: e.Seq, At: e.At, Kind: e.Kind, From: string(e.From), To: string(e.To), Text: e.Text})
 	}
 	for _, wrong := range gaps(s) {
 		w.Errorf("the timeline of %s: %s", key, wrong)
