@@ -277,11 +277,11 @@ func (k kind) live(w *world, plan map[int]fate) *life {
 		return l
 	}
 	end, _ := l.end()
-	switch { // what was remembered all the same, and Entra gave up
-	case l.acknowledged || !l.waits:
-	case l.unsaid:
+	gaveUp := !l.acknowledged && l.waits // Entra did, and it was remembered all the same
+	switch {
+	case gaveUp && l.unsaid:
 		end = correlation.Done // nobody asks before the ticket closes
-	default:
+	case gaveUp:
 		end = correlation.Withdrawn
 	}
 	opened := w.run(3*time.Hour, func() bool {
@@ -294,7 +294,7 @@ func (k kind) live(w *world, plan map[int]fate) *life {
 		return l
 	}
 	start := time.Now()
-	if end != correlation.Withdrawn || l.ending == withdrawn {
+	if !gaveUp || l.unsaid {
 		l.act(w)
 		start = time.Now()
 	}
