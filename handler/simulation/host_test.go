@@ -19,7 +19,7 @@ type instance struct {
 	dead     bool
 }
 
-// launch starts an instance, whose clock is a little ahead or behind.
+// launch starts an instance, whose clock is minutes ahead or behind.
 func (w *world) launch() {
 	if w.over {
 		return
@@ -28,7 +28,7 @@ func (w *world) launch() {
 	in := &instance{name: fmt.Sprintf("instance-%d", w.launched)}
 	skew := w.between(-w.skew, w.skew)
 	in.workflow = &workflow.Workflow{
-		Store: skewed{w.store, skew}, Queue: skewedQueue{w.queue, w, skew}, Tickets: tickets{w}, Requests: requests{w}, Rules: w.rules, Policy: w.policy,
+		Store: skewed{w.store, skew, w.between(-time.Second, time.Second)}, Queue: skewedQueue{w.queue, w, skew}, Tickets: tickets{w}, Requests: requests{w}, Rules: w.rules, Policy: w.policy,
 		Memory: workflow.NewMemory(),
 	}
 	w.instances = append(w.instances, in)

@@ -41,7 +41,7 @@ func (w *world) order(sum correlation.Summary) {
 	in := &instance{name: "operator"}
 	w.desks = append(w.desks, in)
 	skew := w.between(-w.skew, w.skew)
-	operator := workflow.Operator{Store: skewed{w.store, skew}, Queue: skewedQueue{w.queue, w, skew}, Policy: w.policy}
+	operator := workflow.Operator{Store: skewed{w.store, skew, w.between(-time.Second, time.Second)}, Queue: skewedQueue{w.queue, w, skew}, Policy: w.policy}
 	if move == "resume" {
 		s.byHand = true // from here on it is this person's word
 	}

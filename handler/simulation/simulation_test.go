@@ -21,7 +21,7 @@ var (
 	oneSeed    = flag.Uint64("seed", 0, "play this seed only")
 	lifecycles = flag.Int("lifecycles", 2200, "how many stage instances to simulate at least")
 	firstSeed  = flag.Uint64("first", 1, "the first seed of those that are played")
-	clockSkew  = flag.Duration("skew", 2*time.Second, "how far the instances' clocks are from the true time, at most")
+	clockSkew  = flag.Duration("skew", 4*time.Minute, "how far the instances' clocks are from the true time, at most")
 	part       = flag.String("part", "", "set by the test itself: which of the seeds this process plays, and where it puts the results")
 )
 

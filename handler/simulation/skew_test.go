@@ -13,7 +13,10 @@ import (
 type skewed struct {
 	workflow.Store
 	ahead time.Duration
+	error time.Duration // of what it takes the storage's clock for, from the Date of its answers
 }
+
+func (s skewed) Ahead() time.Duration { return s.error - s.ahead }
 
 // shift moves each instant of a correlation.
 func shift(c *correlation.Correlation, by time.Duration) {

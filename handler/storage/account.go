@@ -70,10 +70,11 @@ func NewAzure(s Settings) (*Store, *Queue, error) {
 	if s.Retry.MaxRetries == 0 && s.Retry.RetryDelay == 0 && s.Retry.TryTimeout == 0 {
 		s.Retry = DefaultRetry()
 	}
+	at := &clock{}
 	options := func() azcore.ClientOptions { // made anew for each client: azqueue adds to the one it gets
 		o := azcore.ClientOptions{Retry: s.Retry, Transport: s.Transport}
 		o.PerCallPolicies = []policy.Policy{policyFunc(readBatch), policyFunc(keepText)}
-		o.PerRetryPolicies = []policy.Policy{policyFunc(countSendings)}
+		o.PerRetryPolicies = []policy.Policy{policyFunc(countSendings), at}
 		if a.bearer != nil {
 			o.PerRetryPolicies = append(o.PerRetryPolicies, a.bearer)
 		}
@@ -87,7 +88,7 @@ func NewAzure(s Settings) (*Store, *Queue, error) {
 	if err != nil {
 		return nil, nil, misconfigured(settingConnection, "cannot be used: "+err.Error())
 	}
-	return &Store{&azureTables{t}, names}, &Queue{&azureQueues{q}, names.Queue}, nil
+	return &Store{&azureTables{t}, names, at}, &Queue{&azureQueues{q}, names.Queue}, nil
 }
 
 func misconfigured(setting, detail string) error {

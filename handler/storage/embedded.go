@@ -24,7 +24,7 @@ func NewEmbedded(prefix string) (*Store, *Queue, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &Store{newMemoryTables(), names}, &Queue{&memoryQueues{queues: map[string]*memoryQueue{}}, names.Queue}, nil
+	return &Store{tables: newMemoryTables(), names: names}, &Queue{&memoryQueues{queues: map[string]*memoryQueue{}}, names.Queue}, nil
 }
 
 // alive is what a call over the network would say of its context.

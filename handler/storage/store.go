@@ -28,6 +28,7 @@ import (
 type Store struct {
 	tables tables
 	names  Names
+	clock  *clock // of the account; nil is our own
 }
 
 // Create lists c among the open ones and then stores it with its pending events and the callout's body, all or nothing, and flushes c.

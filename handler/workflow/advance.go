@@ -140,7 +140,7 @@ func (w *Workflow) pass(ctx context.Context, m Message, owner string) error {
 	if !s.saved && !c.Settled() && m.Why != WhySweep {
 		return nil
 	}
-	c.Due = s.due(time.Now().UTC())
+	c.Due = s.due(s.now())
 	if err := w.Store.Index(ctx, c); err != nil {
 		return fmt.Errorf("bring the lists up to date: %w", err)
 	}
@@ -189,10 +189,10 @@ func (s *step) run(ctx context.Context) error {
 
 // plan chooses the tickets, looks up the users they refer to, and puts the intent to create them on record.
 func (s *step) plan(ctx context.Context) (bool, error) {
-	if s.early(time.Now()) {
+	if s.early(s.now()) {
 		return false, nil
 	}
-	if s.c.Waits && time.Since(s.c.Created) > time.Hour { // it has waited for long: does anybody still want it?
+	if s.c.Waits && s.now().Sub(s.c.Created) > time.Hour { // it has waited for long: does anybody still want it?
 		if ended, err := s.leftEntra(ctx); ended || err != nil {
 			return ended, err
 		}
@@ -212,7 +212,7 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 	if err := s.lookUp(ctx, choice.Drafts); err != nil {
 		return s.tryLater(ctx, err)
 	}
-	now := time.Now().UTC()
+	now := s.now()
 	s.c.Rule, s.c.OnRejected = choice.Rule, choice.OnRejected
 	if len(choice.Drafts) == 0 {
 		if s.c.Waits || s.c.MayWait {
@@ -253,9 +253,9 @@ func (s *step) lookUp(ctx context.Context, drafts []ticket.Draft) error {
 			case err != nil && fault.ReasonOf(err).Temporary():
 				return err
 			case err != nil:
-				s.c.Note(time.Now().UTC(), column+" stays empty: "+brief(err), invocation(ctx))
+				s.c.Note(s.now(), column+" stays empty: "+brief(err), invocation(ctx))
 			case !found:
-				s.c.Note(time.Now().UTC(), column+" stays empty: ServiceNow has no active user with that principal name or e-mail address, or more than one", invocation(ctx))
+				s.c.Note(s.now(), column+" stays empty: ServiceNow has no active user with that principal name or e-mail address, or more than one", invocation(ctx))
 			default:
 				d.Fields[column] = sysID
 			}
@@ -282,7 +282,7 @@ func (s *step) open(ctx context.Context) (bool, error) {
 		if t.SysID != "" {
 			continue
 		}
-		now := time.Now().UTC()
+		now := s.now()
 		if opened > 0 { // the tickets so far go on record, and the lease starts anew, before the next is created
 			s.c.Lease(s.owner, now.Add(s.openLease()))
 			if err := s.save(ctx); err != nil {
@@ -305,7 +305,7 @@ func (s *step) open(ctx context.Context) (bool, error) {
 		t.State = s.Rules.Judge(s.c.Rule, t.Table, rec.Fields).State
 		t.Fields = nil
 	}
-	if err := s.c.Move(correlation.Open, time.Now().UTC(), "open: "+s.numbers(), invocation(ctx)); err != nil {
+	if err := s.c.Move(correlation.Open, s.now(), "open: "+s.numbers(), invocation(ctx)); err != nil {
 		return false, err
 	}
 	return s.look, s.save(ctx)
@@ -320,15 +320,15 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 			return ticket.Record{}, err
 		}
 		if len(found) > 0 {
-			s.c.Note(time.Now().UTC(), "found the ticket that an earlier attempt had created: "+found[0].Number, invocation(ctx))
+			s.c.Note(s.now(), "found the ticket that an earlier attempt had created: "+found[0].Number, invocation(ctx))
 			for _, extra := range found[1:] {
-				s.c.Note(time.Now().UTC(), "there is a second ticket with the same correlation_id, which is not used: "+extra.Number, invocation(ctx))
+				s.c.Note(s.now(), "there is a second ticket with the same correlation_id, which is not used: "+extra.Number, invocation(ctx))
 			}
 			return found[0], nil
 		}
 	}
 	// Whoever takes over after the lease must find what this call creates: so do not start it when the lease has too little left.
-	if left := time.Until(s.c.LeaseUntil); left < s.p.CallTimeout+s.p.Settle {
+	if left := s.c.LeaseUntil.Sub(s.now()); left < s.p.CallTimeout+s.p.Settle {
 		return ticket.Record{}, &fault.Error{Op: "create ticket", Reason: fault.Conflict, Detail: "the lease on the intent is running out"}
 	}
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
@@ -349,7 +349,7 @@ func (s *step) find(ctx context.Context, table, id string) ([]ticket.Record, err
 
 // check reads the tickets that were not yet seen closed.
 func (s *step) check(ctx context.Context) (bool, error) {
-	now := time.Now().UTC()
+	now := s.now()
 	switch early := s.early(now); {
 	case early && (s.m.Why == WhyRetry || s.c.LastReason == fault.Throttled || s.c.LastReason == fault.Paused):
 		return false, nil // asked to stay away, we do, whoever says that a ticket closed: the next attempt will see it
@@ -416,7 +416,7 @@ func (s *step) read(ctx context.Context, t *correlation.Ticket) (ticket.Verdict,
 // cannotRead keeps an open correlation open, with the reason, whatever the reason is: the ticket is there, people work on it, and only the
 // reading has to be mended. After the last retry of its own it is left to the sweep.
 func (s *step) cannotRead(ctx context.Context, cause error) (bool, error) {
-	now := time.Now().UTC()
+	now := s.now()
 	if fault.Is(cause, fault.Paused) {
 		if s.m.Why == WhySweep && s.c.LastReason == fault.Paused {
 			return false, nil // the sweep comes again
@@ -441,7 +441,7 @@ func (s *step) cannotRead(ctx context.Context, cause error) (bool, error) {
 
 // decide turns the tickets' outcome into the end, or into an intent to tell Graph.
 func (s *step) decide(ctx context.Context) (bool, error) {
-	now := time.Now().UTC()
+	now := s.now()
 	c := s.c
 	if s.early(now) {
 		return false, nil
@@ -556,7 +556,7 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 	case fault.Is(err, fault.Unclear):
 		return s.tryLater(ctx, err)
 	case d != Resume:
-		if err := c.Hold(time.Now().UTC(), "Graph refused to "+c.ResumeWith+" the request: "+brief(err),
+		if err := c.Hold(s.now(), "Graph refused to "+c.ResumeWith+" the request: "+brief(err),
 			"The request stays paused and fails at its deadline, so nothing is granted. Deny it in Entra, or have the work done and resume it by hand.", invocation(ctx)); err != nil {
 			return false, err
 		}
@@ -612,7 +612,7 @@ func (s *step) leftEntra(ctx context.Context) (bool, error) {
 		zerolog.Ctx(ctx).Warn().Err(err).Msg("cannot ask Graph whether the request still waits")
 		return false, nil
 	}
-	late := !s.c.Deadline.IsZero() && time.Now().After(s.c.Deadline.Add(s.p.Grace))
+	late := !s.c.Deadline.IsZero() && s.now().After(s.c.Deadline.Add(s.p.Grace))
 	switch {
 	case st == waiting || st == unsaid:
 		return false, nil
@@ -642,7 +642,7 @@ func (s *step) tell(ctx context.Context) (bool, error) {
 		call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 		err := s.tickets().Note(call, t.Table, t.SysID, "Microsoft Entra no longer waits for this ticket ("+string(s.c.State)+"): "+s.c.Reason+". Closing it changes nothing in Entra.")
 		cancel()
-		now := time.Now().UTC()
+		now := s.now()
 		if err != nil {
 			if fault.Is(err, fault.Paused) {
 				return s.wait(ctx, err)
@@ -671,7 +671,7 @@ func (s *step) early(now time.Time) bool { return now.Before(s.c.NextAttempt.Add
 // takeOver takes the lease on an intent that was on record before this pass. It is false when somebody else is at work on it, or when it is not time
 // yet; whoever put it on record has sent a message for later, and the sweep is behind that.
 func (s *step) takeOver(ctx context.Context, lease time.Duration, op string) (bool, error) {
-	now := time.Now().UTC()
+	now := s.now()
 	if left := s.c.LeasedBy(s.owner, now); left > 0 {
 		// As a rule he is done within a second or two; should he be dead, the lease has to end.
 		return false, s.putOff(ctx, s.m, min(left, time.Second<<min(s.m.Tries, 20))+time.Second)
@@ -696,7 +696,7 @@ func (s *step) tryLater(ctx context.Context, cause error) (bool, error) {
 		return s.wait(ctx, cause)
 	}
 	if fault.Is(cause, fault.Unclear) && s.c.State == correlation.Opening {
-		s.c.Settles = time.Now().UTC().Add(s.p.Settle) // also for an operator, whom the delay does not keep
+		s.c.Settles = s.now().Add(s.p.Settle) // also for an operator, whom the delay does not keep
 	}
 	d, ok := s.p.delay(s.c.Key, s.c.Attempts+1, fault.After(cause))
 	if !ok || !fault.ReasonOf(cause).Temporary() {
@@ -705,7 +705,7 @@ func (s *step) tryLater(ctx context.Context, cause error) (bool, error) {
 	if fault.Is(cause, fault.Unclear) && s.c.State == correlation.Opening {
 		d = max(d, s.p.Settle)
 	}
-	now := time.Now().UTC()
+	now := s.now()
 	s.c.Attempted(now, now.Add(d), cause, invocation(ctx))
 	if err := s.save(ctx); err != nil {
 		return false, err
@@ -716,7 +716,7 @@ func (s *step) tryLater(ctx context.Context, cause error) (bool, error) {
 
 // wait puts the step off until the other side may serve again.
 func (s *step) wait(ctx context.Context, paused error) (bool, error) {
-	now := time.Now().UTC()
+	now := s.now()
 	d := fault.After(paused) + time.Second
 	s.c.Paused(now, now.Add(d), paused, invocation(ctx))
 	if err := s.save(ctx); err != nil {
@@ -734,7 +734,7 @@ func (s *step) fail(ctx context.Context, cause error) (bool, error) {
 	if reason.Temporary() {
 		text = fmt.Sprintf("retries used up (%d): %s", s.c.Attempts+1, text)
 	}
-	if err := s.c.Fail(time.Now().UTC(), text, advice, reason, invocation(ctx)); err != nil {
+	if err := s.c.Fail(s.now(), text, advice, reason, invocation(ctx)); err != nil {
 		return false, err
 	}
 	return false, s.save(ctx)
@@ -742,7 +742,7 @@ func (s *step) fail(ctx context.Context, cause error) (bool, error) {
 
 // end moves to one of the ends and lets tell see to the tickets.
 func (s *step) end(ctx context.Context, to correlation.State, text string) (bool, error) {
-	if err := s.c.Move(to, time.Now().UTC(), text, invocation(ctx)); err != nil {
+	if err := s.c.Move(to, s.now(), text, invocation(ctx)); err != nil {
 		return false, err
 	}
 	return true, s.save(ctx)
@@ -751,7 +751,7 @@ func (s *step) end(ctx context.Context, to correlation.State, text string) (bool
 // save stores the correlation and logs its moves.
 func (s *step) save(ctx context.Context) error {
 	moves := s.c.Pending()
-	s.c.Due = s.due(time.Now().UTC())
+	s.c.Due = s.due(s.now())
 	if err := s.Store.Save(ctx, s.c); err != nil {
 		return fmt.Errorf("save: %w", err)
 	}

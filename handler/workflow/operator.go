@@ -63,7 +63,7 @@ func (o Operator) give(ctx context.Context, key correlation.Key, move func(*corr
 		if err != nil {
 			return Ordered{}, fmt.Errorf("load: %w", err)
 		}
-		now := time.Now().UTC()
+		now := time.Now().Add(o.Store.Ahead()).UTC()
 		r := Ordered{Correlation: c, Was: c.State}
 		if r.Changed, err = move(c, now); err != nil {
 			return Ordered{}, err

@@ -42,6 +42,10 @@ type Store interface {
 	// ("" is the beginning), and the cursor of the next page ("" when there is none). It reads the list of open ones only.
 	Due(ctx context.Context, at time.Time, cursor string, limit int) (page []correlation.Summary, next string, err error)
 
+	// Ahead returns how far the storage's clock is ahead of ours. All that is kept there is dated by its clock: whoever works on the same storage then
+	// agrees on when a lease ends, however far their own clocks are apart.
+	Ahead() time.Duration
+
 	// Mark returns what the sweep left there; the zero Mark when it left nothing.
 	Mark(ctx context.Context) (Mark, error)
 

@@ -39,7 +39,7 @@ func (w *Workflow) Sweep(ctx context.Context) (Swept, error) {
 	if err != nil {
 		return Swept{}, fmt.Errorf("read how far the last sweep came: %w", err)
 	}
-	mark.Begun = time.Now().UTC()
+	mark.Begun = w.now()
 	if err := w.Store.SaveMark(ctx, &mark); err != nil && !fault.Is(err, fault.Conflict) { // another sweep at the same time does no harm
 		return Swept{}, fmt.Errorf("say that a sweep began: %w", err)
 	}
@@ -49,7 +49,7 @@ func (w *Workflow) Sweep(ctx context.Context) (Swept, error) {
 func (w *Workflow) sweep(ctx context.Context, mark Mark) (s Swept, err error) {
 	mark.Cursor, err = w.sendDue(ctx, mark.Cursor, &s)
 	if err == nil && !s.Cut {
-		mark.Ended = time.Now().UTC()
+		mark.Ended = w.now()
 		err = errors.Join(w.emptyPoison(ctx, &s), w.purge(ctx, &mark, &s))
 	}
 	if saved := w.Store.SaveMark(ctx, &mark); saved != nil && !fault.Is(saved, fault.Conflict) {
@@ -67,7 +67,7 @@ func enough(ctx context.Context) bool {
 // sendDue sends for what is due behind the cursor, and puts each off when its message is sent. It returns where the next sweep is to go on: "", the beginning,
 // when it came to the end; else the page that it did not finish, of which those it sent for are no longer due.
 func (w *Workflow) sendDue(ctx context.Context, cursor string, s *Swept) (string, error) {
-	now, check := time.Now().UTC(), w.Policy.withDefaults().CheckInterval
+	now, check := w.now(), w.Policy.withDefaults().CheckInterval
 	for {
 		if enough(ctx) {
 			s.Cut = true
@@ -130,7 +130,7 @@ func (w *Workflow) poisoned(ctx context.Context, p Poison, s *Swept) (bool, erro
 	log := zerolog.Ctx(ctx).With().Str("event", "poisoned").Str("messageId", p.ID).Time("insertedOn", p.InsertedOn).Logger()
 	m, err := ReadMessage([]byte(p.Text))
 	if err != nil {
-		err := w.Store.KeepUnreadable(ctx, Unreadable{ID: p.ID, Text: p.Text, InsertedOn: p.InsertedOn, KeptOn: time.Now().UTC(), Reason: brief(err)})
+		err := w.Store.KeepUnreadable(ctx, Unreadable{ID: p.ID, Text: p.Text, InsertedOn: p.InsertedOn, KeptOn: w.now(), Reason: brief(err)})
 		if err != nil {
 			return false, fmt.Errorf("keep a message that nobody can read: %w", err)
 		}
@@ -146,7 +146,7 @@ func (w *Workflow) poisoned(ctx context.Context, p Poison, s *Swept) (bool, erro
 	log = log.With().Str("requestId", m.Key.Request).Str("stageInstanceId", m.Key.Stage).Logger()
 	for range 3 {
 		c, err := w.Store.Load(ctx, m.Key)
-		switch now := time.Now().UTC(); {
+		switch now := w.now(); {
 		case fault.Is(err, fault.NotFound):
 			return true, nil
 		case err != nil:
@@ -180,7 +180,7 @@ func (w *Workflow) purge(ctx context.Context, mark *Mark, s *Swept) error {
 	if keep <= 0 {
 		return nil
 	}
-	before := time.Now().UTC().Add(-keep).Truncate(24 * time.Hour)
+	before := w.now().Add(-keep).Truncate(24 * time.Hour)
 	for mark.Purged.Before(before.AddDate(0, 0, -1)) && !enough(ctx) {
 		n, through, more, err := w.Store.Purge(ctx, before, purgePage)
 		s.Purged += n
@@ -205,12 +205,12 @@ func (w *Workflow) sweepIfOverdue(ctx context.Context) {
 		return
 	}
 	mark, err := w.Store.Mark(ctx)
-	since := time.Since(mark.Begun)
+	since := w.now().Sub(mark.Begun)
 	if err != nil || since < SweepOverdue {
 		return
 	}
 	first := mark.Begun.IsZero()
-	mark.Begun = time.Now().UTC()
+	mark.Begun = w.now()
 	if err := w.Store.SaveMark(ctx, &mark); err != nil || first { // somebody else sweeps; or the app has just begun, and the timer may fire any moment
 		return
 	}

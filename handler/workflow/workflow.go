@@ -106,7 +106,7 @@ func (w *Workflow) Accept(ctx context.Context, body []byte) (Receipt, error) {
 	}
 
 	p := w.Policy.withDefaults()
-	now := time.Now().UTC()
+	now := w.now()
 	c := correlation.New(key, now, receivedText(in), invocation(ctx))
 	for _, odd := range in.Problems {
 		c.Note(now, "a part of the callout was read as absent: "+odd, invocation(ctx))
@@ -216,6 +216,9 @@ func (w *Workflow) TicketClosed(ctx context.Context, n Closed) error {
 	zerolog.Ctx(ctx).Info().Str("event", "closeNotified").Msg("told that a ticket closed")
 	return w.send(ctx, m, 0)
 }
+
+// now is the time by the storage's clock.
+func (w *Workflow) now() time.Time { return time.Now().Add(w.Store.Ahead()).UTC() }
 
 func (w *Workflow) send(ctx context.Context, m Message, delay time.Duration) error {
 	m.Origin = invocation(ctx)
