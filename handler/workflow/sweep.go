@@ -32,7 +32,7 @@ type Swept struct {
 }
 
 // Sweep sends a message for each open correlation that is due: a closed ticket nobody reported, an intent whose worker died, a message that
-// got lost, a deadline. Then it empties the poison queue, and removes what ended long ago. It reads the list of open ones only, never the
+// got lost, a deadline. Before, it empties the poison queue; after, it removes what ended long ago. It reads the list of open ones only, never the
 // history. When the context's time runs out it stops in time, and the next sweep goes on where it stopped, with what is due by then.
 func (w *Workflow) Sweep(ctx context.Context) (Swept, error) {
 	mark, err := w.Store.Mark(ctx)
@@ -47,11 +47,13 @@ func (w *Workflow) Sweep(ctx context.Context) (Swept, error) {
 }
 
 func (w *Workflow) sweep(ctx context.Context, mark Mark) (s Swept, err error) {
+	poison := w.emptyPoison(ctx, &s) // first, since it is small, and what crashes the process should not be sent for again
 	mark.Cursor, err = w.sendDue(ctx, mark.Cursor, &s)
 	if err == nil && !s.Cut {
 		mark.Ended = w.now()
-		err = errors.Join(w.emptyPoison(ctx, &s), w.purge(ctx, &mark, &s))
+		err = w.purge(ctx, &mark, &s)
 	}
+	err = errors.Join(poison, err)
 	if saved := w.Store.SaveMark(ctx, &mark); saved != nil && !fault.Is(saved, fault.Conflict) {
 		err = errors.Join(err, fmt.Errorf("say how far the sweep came: %w", saved))
 	}
