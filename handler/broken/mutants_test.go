@@ -123,8 +123,8 @@ var mutants = []mutant{
 	{
 		name: "do not bring the lists up to date", promise: "5", file: advance, caught: []string{crashGranted},
 		edits: []edit{{
-			"	c.Due = s.due(time.Now().UTC())\n	if err := w.Store.Index(ctx, c); err != nil {\n",
-			"	c.Due = s.due(time.Now().UTC())\n	if err := error(nil); err != nil {\n",
+			"	c.Due = s.due(s.now())\n	if err := w.Store.Index(ctx, c); err != nil {\n",
+			"	c.Due = s.due(s.now())\n	if err := error(nil); err != nil {\n",
 		}},
 	},
 	{
