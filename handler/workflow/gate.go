@@ -19,7 +19,7 @@ import (
 const (
 	opCreate = "ServiceNow: create tickets"
 	opRead   = "ServiceNow: read"
-	opNote   = "ServiceNow: write work notes"
+	opNote   = "ServiceNow: update tickets"
 	opAnswer = "Graph: resume requests"
 	opAsk    = "Graph: read requests"
 )
@@ -197,7 +197,10 @@ func (m *Memory) paused(op string) error {
 func spread(key correlation.Key, n int, d time.Duration) time.Duration {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s %d", key, n)
-	return time.Duration(float64(h.Sum64()>>11) / (1 << 53) * float64(d))
+	x := h.Sum64()
+	x = (x ^ x>>33) * 0xff51afd7ed558ccd // FNV leaves what differs at the end of the text in its low bits: without this every n had nearly the same part
+	x ^= x >> 33
+	return time.Duration(float64(x>>11) / (1 << 53) * float64(d))
 }
 
 // gatedTickets are Tickets behind the gates.
@@ -229,6 +232,15 @@ func (t gatedTickets) Note(ctx context.Context, table, sysID, text string) error
 func (t gatedTickets) FindUser(ctx context.Context, principalName, email string) (sysID string, found bool, err error) {
 	err = t.memory.read(ctx, opRead, t.most, func() (err error) { sysID, found, err = t.Tickets.FindUser(ctx, principalName, email); return err })
 	return sysID, found, err
+}
+
+func (t gatedTickets) FindGroup(ctx context.Context, name string) (sysID string, found bool, err error) {
+	err = t.memory.read(ctx, opRead, t.most, func() (err error) { sysID, found, err = t.Tickets.FindGroup(ctx, name); return err })
+	return sysID, found, err
+}
+
+func (t gatedTickets) Update(ctx context.Context, table, sysID string, fields map[string]string) error {
+	return t.memory.through(ctx, opNote, t.most, func() error { return t.Tickets.Update(ctx, table, sysID, fields) })
 }
 
 // gatedRequests are Requests behind the gates.
