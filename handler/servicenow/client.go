@@ -170,9 +170,18 @@ func (c *Client) Note(ctx context.Context, table, sysID, text string) error {
 	if r := []rune(text); len(r) > noteLimit {
 		text = string(r[:noteLimit-1]) + "…"
 	}
+	return c.patch(ctx, "add work note", table, sysID, map[string]string{"work_notes": text})
+}
+
+// Update sets columns of a record. It is sent once; after fault.Unclear it may have happened, and may be repeated.
+func (c *Client) Update(ctx context.Context, table, sysID string, fields map[string]string) error {
+	return c.patch(ctx, "update ticket", table, sysID, fields)
+}
+
+func (c *Client) patch(ctx context.Context, op, table, sysID string, fields map[string]string) error {
 	k := call{
-		op: "add work note", method: http.MethodPatch, table: table, sysID: sysID, success: http.StatusOK, changes: true,
-		query: url.Values{"sysparm_fields": {"sys_id"}}, body: map[string]string{"work_notes": text},
+		op: op, method: http.MethodPatch, table: table, sysID: sysID, success: http.StatusOK, changes: true,
+		query: url.Values{"sysparm_fields": {"sys_id"}}, body: maps.Clone(fields),
 	}
 	if err := checkSysID(k); err != nil {
 		return err

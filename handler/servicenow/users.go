@@ -17,16 +17,25 @@ func (c *Client) FindUser(ctx context.Context, principalName, email string) (sys
 		if !queryable(by.value) {
 			continue
 		}
-		if sysID, err = c.findUser(ctx, by.column, by.value); err != nil || sysID != "" {
+		if sysID, err = c.findOne(ctx, "find user", "sys_user", by.column, by.value); err != nil || sysID != "" {
 			return sysID, sysID != "", err
 		}
 	}
 	return "", false, nil
 }
 
-// findUser returns the sys_id of the one active user whose column has the value, or "".
-func (c *Client) findUser(ctx context.Context, column, value string) (string, error) {
-	k := call{op: "find user", method: http.MethodGet, table: "sys_user", success: http.StatusOK, about: value, query: url.Values{
+// FindGroup looks an active group up by its name. Otherwise as FindUser.
+func (c *Client) FindGroup(ctx context.Context, name string) (sysID string, found bool, err error) {
+	if !queryable(strings.NewReplacer(" ", "", "(", "", ")", "", ",", "", "/", "").Replace(name)) {
+		return "", false, nil
+	}
+	sysID, err = c.findOne(ctx, "find group", "sys_user_group", "name", name)
+	return sysID, sysID != "", err
+}
+
+// findOne returns the sys_id of the one active record of the table whose column has the value, or "".
+func (c *Client) findOne(ctx context.Context, op, table, column, value string) (string, error) {
+	k := call{op: op, method: http.MethodGet, table: table, success: http.StatusOK, about: value, query: url.Values{
 		"sysparm_query": {column + "=" + value + "^active=true"}, "sysparm_fields": {"sys_id,active," + column},
 		"sysparm_limit": {"2"}, "sysparm_exclude_reference_link": {"true"}, "sysparm_display_value": {"false"},
 	}}
@@ -51,8 +60,8 @@ func (c *Client) findUser(ctx context.Context, column, value string) (string, er
 		return "", nil
 	}
 	return "", &fault.Error{
-		Op: k.op, Reason: fault.Misconfigured, Field: column, Status: a.status, Detail: "ServiceNow answered with users who were not asked for: the condition was ignored",
-		Advice: "Let the integration user read and query user_name, email and active of sys_user.",
+		Op: k.op, Reason: fault.Misconfigured, Field: column, Status: a.status, Detail: "ServiceNow answered with records of " + table + " that were not asked for: the condition was ignored",
+		Advice: "Let the integration user read and query " + column + " and active of " + table + ".",
 	}
 }
 

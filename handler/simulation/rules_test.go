@@ -37,3 +37,5 @@ func (r rules) Choose(c *callout.Callout, _ time.Time) (ticket.Choice, error) {
 func (r rules) Judge(_, table string, fields map[string]string) ticket.Verdict {
 	return r.builtIn.Judge("", table, fields)
 }
+
+func (r rules) Aftercare(string) ticket.Aftercare { return ticket.Aftercare{} }

@@ -103,6 +103,9 @@ func (r *Rules) meaning(rule, table, class string) meaning {
 	return r.others
 }
 
+// Aftercare says what is written back for the tickets of the rule of the given name.
+func (r *Rules) Aftercare(string) Aftercare { return Aftercare{} }
+
 // Columns returns the columns to read so that Judge can judge a ticket of the table, whichever rule it comes from.
 func (r *Rules) Columns(table string) []string {
 	var out []string

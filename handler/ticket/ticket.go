@@ -2,7 +2,11 @@
 // open, done, not done, or something that nobody mapped. It does no I/O.
 package ticket
 
-import "ticketbridge/handler/correlation"
+import (
+	"time"
+
+	"ticketbridge/handler/correlation"
+)
 
 // A Draft is a ticket to be created. Fields are ServiceNow column names with their values; correlation_id is set by the workflow.
 type Draft struct {
@@ -13,6 +17,25 @@ type Draft struct {
 	// Users are the columns that refer to a user, as requested_for does, with the person. The workflow looks the person up and puts the user's
 	// sys_id into Fields; a column whose person is not found stays empty.
 	Users map[string]Person
+
+	// Groups are the columns that refer to a group, as assignment_group does, with its name. They are looked up as users are.
+	Groups map[string]string
+
+	// Item is what to order from the Service Catalog; nil for a record of Table. What is ordered is a requested item: Table is then "sc_req_item",
+	// and Fields are set on it after it was ordered.
+	Item *Item
+}
+
+// An Item is an order from the Service Catalog.
+type Item struct {
+	Item         string            // the catalog item: its sys_id, or its name
+	Quantity     int               // 1 or more
+	Variables    map[string]string // by name
+	RequestedFor *Person           // whom it is for; nil for the integration user itself. One who is not found is not named in the order
+
+	// Reference is the name of the variable that carries the correlation_id: with it an order is found again of which nobody heard the answer, before
+	// the requested item has its correlation_id.
+	Reference string
 }
 
 // A Person is what ServiceNow's users can be searched for; either may be "".
@@ -45,6 +68,21 @@ const (
 	OnRejectedCancel = "cancel"
 	OnRejectedHold   = "hold"
 )
+
+// Aftercare is what is written back for the tickets of a rule. The zero value is what a rule has that says nothing of it.
+type Aftercare struct {
+	// Detail is shown to approvers in Entra with the answer, in place of ticketbridge's own words; nil for these. It is given the tickets as they were read.
+	Detail func(tickets []correlation.Ticket, outcome correlation.Outcome) (string, error)
+
+	// NoOutcomeNote leaves out the work note with what became of the request, which a closed ticket gets.
+	NoOutcomeNote bool
+
+	// Cancel are the fields that close a ticket of the table when its request was withdrawn or has expired; nil for a work note only.
+	Cancel func(table string) map[string]string
+
+	// Remind is how long before the deadline an open ticket gets a work note that says so; 0 for none.
+	Remind time.Duration
+}
 
 // A Verdict is what a ticket's fields mean.
 type Verdict struct {

@@ -83,6 +83,9 @@ type Rules interface {
 	// Judge says what the fields of a ticket of the table mean under the rule of the given name. What is closed in a way that nobody mapped
 	// is correlation.Unknown.
 	Judge(rule, table string, fields map[string]string) ticket.Verdict
+
+	// Aftercare says what is written back for the tickets of the rule of the given name; the zero Aftercare for a rule that is no longer there.
+	Aftercare(rule string) ticket.Aftercare
 }
 
 // A Mark is what the sweep remembers from one run to the next, in the storage: the next run may be another process's.
@@ -118,8 +121,8 @@ type Tickets interface {
 	// no error. It compares the answer itself, since ServiceNow ignores a condition on a column that it does not have.
 	Find(ctx context.Context, table, correlationID string) ([]ticket.Record, error)
 
-	// Create creates the ticket and returns it as ServiceNow has it. It sends the call once. Anything but a created record is an
-	// error: Unclear unless it is certain that nothing was created.
+	// Create creates the ticket, or orders its Item and sets its Fields, and returns it as ServiceNow has it. It sends the call that creates
+	// once. Anything but a created record that Find finds is an error: Unclear unless it is certain that nothing was created.
 	Create(ctx context.Context, d ticket.Draft, correlationID string) (ticket.Record, error)
 
 	// Read returns the record as it is now; NotFound when it was deleted or may not be seen.
@@ -131,6 +134,12 @@ type Tickets interface {
 	// FindUser looks an active user up, by principal name and then by e-mail; either may be "". That there is none, or more than one, is no
 	// error: found is false.
 	FindUser(ctx context.Context, principalName, email string) (sysID string, found bool, err error)
+
+	// FindGroup looks an active group up by its name, as FindUser does.
+	FindGroup(ctx context.Context, name string) (sysID string, found bool, err error)
+
+	// Update sets columns of a record. It sends the call once.
+	Update(ctx context.Context, table, sysID string, fields map[string]string) error
 }
 
 // A Decision is what Graph is told about a paused request.

@@ -180,6 +180,15 @@ func (t tappedTickets) FindUser(ctx context.Context, principalName, email string
 	return sysID, found, err
 }
 
+func (t tappedTickets) FindGroup(ctx context.Context, name string) (sysID string, found bool, err error) {
+	err = t.tap.through("find group", func() (err error) { sysID, found, err = t.Tickets.FindGroup(ctx, name); return err })
+	return sysID, found, err
+}
+
+func (t tappedTickets) Update(ctx context.Context, table, sysID string, fields map[string]string) error {
+	return t.tap.through("update", func() error { return t.Tickets.Update(ctx, table, sysID, fields) })
+}
+
 type tappedRequests struct {
 	workflow.Requests
 	tap *tap
