@@ -64,6 +64,7 @@ func (s *standIns) start(fixed bool) error {
 			{UserName: "robin.marsh@example.com", Name: "Robin Marsh", Email: "robin.marsh@example.com"},
 			{UserName: "kim.stone@example.com", Name: "Kim Stone", Email: "kim.stone@example.com"},
 		},
+		Groups: []string{servicenow.SampleGroup}, Catalog: []servicenow.CatalogItem{servicenow.SampleItem()},
 		TutorialColumns: true,
 		OAuthClients:    []servicenow.OAuthClient{{ID: clientID, Secret: clientSecret, User: "ticketbridge"}},
 	})

@@ -1,6 +1,7 @@
 package servicenow
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -25,6 +26,10 @@ type CatalogItem struct {
 type Variable struct {
 	Name, Label string
 	Mandatory   bool
+	// Set is the name of the variable set that it comes in; empty is the item itself. What is in a set is not listed with the item.
+	Set string
+
+	sysID string
 }
 
 func (i *Instance) addCatalogItem(item *CatalogItem) error {
@@ -43,8 +48,26 @@ func (i *Instance) addCatalogItem(item *CatalogItem) error {
 	delete(i.records, rec.id())
 	rec.fields["sys_id"] = item.SysID
 	i.records[item.SysID] = rec
+	item.Variables = slices.Clone(item.Variables)
+	sets := map[string]string{}
+	for n := range item.Variables {
+		v := &item.Variables[n]
+		values := map[string]string{"name": v.Name, "question_text": v.label(), "mandatory": strconv.FormatBool(v.Mandatory)}
+		if v.Set == "" {
+			values["cat_item"] = item.SysID
+		} else {
+			if sets[v.Set] == "" {
+				sets[v.Set] = i.insert(i.tables["item_option_new_set"], map[string]string{"internal_name": v.Set}, systemUser).id()
+				i.insert(i.tables["io_set_item"], map[string]string{"sc_cat_item": item.SysID, "variable_set": sets[v.Set]}, systemUser)
+			}
+			values["variable_set"] = sets[v.Set]
+		}
+		v.sysID = i.insert(i.tables["item_option_new"], values, systemUser).id()
+	}
 	return nil
 }
+
+func (v Variable) label() string { return cmp.Or(v.Label, label(v.Name)) }
 
 // CatalogItemID is the sys_id of the catalog item of that name, or empty.
 func (i *Instance) CatalogItemID(name string) string {
@@ -98,12 +121,14 @@ func (i *Instance) orderable(item CatalogItem) bool {
 
 func describe(item CatalogItem) map[string]any {
 	variables := []any{}
+	sets := map[string]bool{}
 	for _, v := range item.Variables {
-		name := v.Label
-		if name == "" {
-			name = label(v.Name)
+		if v.Set == "" {
+			variables = append(variables, map[string]any{"name": v.Name, "label": v.label(), "mandatory": v.Mandatory, "type": 6, "value": ""})
+		} else if !sets[v.Set] {
+			sets[v.Set] = true
+			variables = append(variables, map[string]any{"name": v.Set, "label": label(v.Set), "mandatory": false, "type": 24})
 		}
-		variables = append(variables, map[string]any{"name": v.Name, "label": name, "mandatory": v.Mandatory, "type": 6, "value": ""})
 	}
 	return map[string]any{
 		"sys_id": item.SysID, "name": item.Name, "short_description": item.ShortDescription, "type": "catalog_item",
@@ -128,19 +153,19 @@ func (i *Instance) order(c *call, item CatalogItem) *apiError {
 	}
 	given, _ := c.body["variables"].(map[string]any)
 	variables := map[string]string{}
-	var missing []string
+	missing := false
 	for _, v := range item.Variables {
 		text := ""
 		if value := given[v.Name]; value != nil {
 			text = fmt.Sprint(value)
 		}
 		if v.Mandatory && text == "" {
-			missing = append(missing, v.Name)
+			missing = true
 		}
 		variables[v.Name] = text
 	}
-	if len(missing) > 0 {
-		return &apiError{http.StatusBadRequest, "Mandatory Variables are required", "Variables: " + strings.Join(missing, ", ")}
+	if missing {
+		return &apiError{http.StatusBadRequest, "Mandatory Variables are required", ""} // and does not say which
 	}
 	for _, name := range []string{"sc_request", "sc_req_item"} {
 		t := i.tables[name]
@@ -162,6 +187,10 @@ func (i *Instance) order(c *call, item CatalogItem) *apiError {
 		"short_description": item.ShortDescription,
 	}, by)
 	rec.variables = maps.Clone(variables)
+	for _, v := range item.Variables {
+		option := i.insert(i.tables["sc_item_option"], map[string]string{"item_option_new": v.sysID, "value": variables[v.Name]}, by)
+		i.insert(i.tables["sc_item_option_mtom"], map[string]string{"request_item": rec.id(), "sc_item_option": option.id()}, by)
+	}
 	request.ordered, rec.ordered = true, true
 	for _, description := range item.Tasks {
 		task := i.insert(i.tables["sc_task"], map[string]string{

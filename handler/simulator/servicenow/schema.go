@@ -181,6 +181,17 @@ func newSchema(cfg Config) (map[string]*table, error) {
 	define(&table{name: "sc_cat_item", label: "Catalog item", display: "name"}, "",
 		Column{Name: "name", Max: 100}, Column{Name: "short_description", Max: 200},
 		Column{Name: "active", Kind: Boolean, Default: "true"})
+	define(&table{name: "item_option_new_set", label: "Variable set", display: "internal_name", virtual: true}, "", Column{Name: "internal_name", Max: 100})
+	define(&table{name: "io_set_item", label: "Catalog variable set", display: "sys_id", virtual: true}, "",
+		Column{Name: "sc_cat_item", Kind: Reference, Refers: "sc_cat_item"}, Column{Name: "variable_set", Kind: Reference, Refers: "item_option_new_set"})
+	define(&table{name: "item_option_new", label: "Variable", display: "question_text", virtual: true}, "",
+		Column{Name: "name", Max: 100}, Column{Name: "question_text", Max: 255}, Column{Name: "type", Kind: Integer, Default: "6"},
+		Column{Name: "mandatory", Kind: Boolean, Default: "false"}, Column{Name: "active", Kind: Boolean, Default: "true"},
+		Column{Name: "cat_item", Kind: Reference, Refers: "sc_cat_item"}, Column{Name: "variable_set", Kind: Reference, Refers: "item_option_new_set"})
+	define(&table{name: "sc_item_option", label: "Option", display: "value", virtual: true}, "",
+		Column{Name: "item_option_new", Label: "Question", Kind: Reference, Refers: "item_option_new"}, Column{Name: "value", Max: 4000})
+	define(&table{name: "sc_item_option_mtom", label: "Item option ownership", display: "sys_id", virtual: true}, "",
+		Column{Name: "request_item", Kind: Reference, Refers: "sc_req_item"}, Column{Name: "sc_item_option", Label: "Dependent item", Kind: Reference, Refers: "sc_item_option"})
 	define(&table{name: "sys_journal_field", label: "Journal entry", display: "value", virtual: true}, "",
 		Column{Name: "name"}, Column{Name: "element_id", Max: 32}, Column{Name: "element"}, Column{Name: "value", Max: 4000})
 
