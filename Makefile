@@ -19,20 +19,25 @@ TESTFLAGS ?=
 BENCH ?= .
 PARAMETERS ?= infra/main.bicepparam
 
+APP := infra/servicenow
+APP_ZIP := $(APP)/target/ticketbridge_servicenow_1_0_0.zip
+APP_NPM := $(APP)/node_modules/.package-lock.json
+
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench build package deploy start azurite lint fmt infra clean
+.PHONY: help run test bench build package deploy start azurite lint fmt infra servicenow-app clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## the whole path on stand-ins in one process, to watch and to play with (ARGS=-once: play and exit)
 	@go run ./handler/demo $(ARGS)
 
 test: ## everything, with Azurite and the built handler (PKGS=./handler/storage/... TESTFLAGS='-run Name -v' for a part)
 	@.ci/chromium
+	@$(MAKE) --no-print-directory servicenow-app
 	@$(MAKE) --no-print-directory build $(HERE)
 	@HANDLER_DIST=$(CURDIR)/dist .ci/with-azurite .ci/test -timeout=30m $(TESTFLAGS) $(PKGS)
 
@@ -80,5 +85,21 @@ $(GOLANGCI):
 infra: ## compile infra/main.bicep to infra/main.json; any diagnostic and any odd layout is a failure
 	@infra/compile
 
+servicenow-app: $(APP_ZIP) ## the companion app for ServiceNow, for installation (installs ServiceNow's SDK by npm, once)
+	@echo '$(APP_ZIP)'
+
+# The SDK needs no network once it is installed. A record that keys.ts does not know is a failure: it would get another sys_id on every machine.
+$(APP_ZIP): $(APP_NPM) $(APP)/package.json $(APP)/now.config.json $(shell find $(APP)/src -type f)
+	@echo 'servicenow-app: building it'
+	@rm -rf $(APP)/dist $(APP)/target
+	@cd $(APP) && node_modules/.bin/now-sdk build --frozenKeys && node_modules/.bin/now-sdk pack
+	@test -f $@ && touch $@
+
+$(APP_NPM): $(APP)/package-lock.json
+	@for tool in node npm; do command -v $$tool >/dev/null || { echo "servicenow-app: $$tool is missing; it needs Node.js 20 or newer with npm" >&2; exit 1; }; done
+	@echo 'servicenow-app: installing the SDK of ServiceNow (a minute or more, once)'
+	@cd $(APP) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 clean: ## remove what was built, installed and kept here
-	rm -rf dist dist.zip node_modules .tools .azurite
+	rm -rf dist dist.zip node_modules .tools .azurite $(APP)/node_modules $(APP)/dist $(APP)/target
