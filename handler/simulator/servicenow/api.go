@@ -77,6 +77,7 @@ func (i *Instance) serveAPI(w http.ResponseWriter, r *http.Request) {
 		errNotAuthenticated.write(w)
 		return
 	}
+	i.auth.adopt(r, user.fields["user_name"])
 	i.setSession(w, r)
 	if refusal := i.limit(w, r, user); refusal != nil {
 		refusal.write(w)

@@ -50,6 +50,7 @@ type authority struct {
 	denied       map[string][]Denial
 	tokens       map[string]issued
 	tokensIssued int
+	sessions     map[string]session // by the value of their cookie
 
 	verifiersMu sync.Mutex // held while a provider is asked for its keys' address, and so not mu
 	verifiers   map[int]*oidc.IDTokenVerifier
@@ -63,7 +64,7 @@ type issued struct {
 func newAuthority(cfg Config) *authority {
 	return &authority{
 		clients: cfg.OAuthClients, grantOff: cfg.NoClientCredentials, keys: cfg.APIKeys, providers: cfg.OIDCProviders,
-		passwords: map[string]string{}, denied: map[string][]Denial{}, tokens: map[string]issued{}, verifiers: map[int]*oidc.IDTokenVerifier{},
+		passwords: map[string]string{}, denied: map[string][]Denial{}, tokens: map[string]issued{}, sessions: map[string]session{}, verifiers: map[int]*oidc.IDTokenVerifier{},
 	}
 }
 
@@ -105,9 +106,13 @@ func (a *authority) deniedTo(user *record) []Denial {
 	return a.denied[strings.ToLower(user.fields["user_name"])]
 }
 
-// login finds the user that a call acts as. A session cookie alone is not enough for an API.
+// login finds the user that a call acts as. A session cookie alone is not enough for an API: the session's token belongs to it.
 func (a *authority) login(i *Instance, r *http.Request) (*record, bool) {
 	field, name := "user_name", ""
+	certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+	if i.cfg.ClientCAs != nil && !certified {
+		return nil, false
+	}
 	scheme, credentials, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	switch {
 	case r.Header.Get("x-sn-apikey") != "":
@@ -118,23 +123,22 @@ func (a *authority) login(i *Instance, r *http.Request) (*record, bool) {
 		}
 	case strings.EqualFold(scheme, "basic"):
 		user, password, _ := r.BasicAuth()
-		a.mu.Lock()
-		want, known := a.passwords[strings.ToLower(user)]
-		a.mu.Unlock()
-		if known && same(want, password) {
-			name = user
-		}
+		name = a.byPassword(user, password)
 	case strings.EqualFold(scheme, "bearer"):
 		a.mu.Lock()
 		token, known := a.tokens[credentials]
 		a.mu.Unlock()
 		if known {
-			if time.Now().Before(token.expires) {
+			if !certified && time.Now().Before(token.expires) {
 				name = token.user
 			}
 			break
 		}
 		field, name = a.external(r.Context(), credentials)
+	case scheme == "":
+		if _, s, known := a.sessionOf(r); known && same(s.token, r.Header.Get("X-UserToken")) {
+			name = s.user
+		}
 	}
 	if name == "" {
 		return nil, false
@@ -276,7 +280,7 @@ func (i *Instance) TokensIssued() int {
 }
 
 // sessionCookies are those that tie a call to a session and so to its queue.
-var sessionCookies = []string{"JSESSIONID", "glide_session_store", "glide_user_route"}
+var sessionCookies = []string{sessionCookie, "glide_session_store", "glide_user_route"}
 
 func sendsSession(r *http.Request) bool {
 	for _, name := range sessionCookies {
@@ -289,17 +293,21 @@ func sendsSession(r *http.Request) bool {
 
 // setSession sets the cookies that every answer to a caller without a session carries.
 func (i *Instance) setSession(w http.ResponseWriter, r *http.Request) {
-	if sendsSession(r) {
-		return
+	if !sendsSession(r) {
+		i.setCookies(w)
 	}
+}
+
+func (i *Instance) setCookies(w http.ResponseWriter) (session string) {
 	path := i.cfg.BasePath + "/"
 	id := strings.ToUpper(newID())
 	for _, c := range []*http.Cookie{
-		{Name: "JSESSIONID", Value: id, Path: path, HttpOnly: true},
+		{Name: sessionCookie, Value: id, Path: path, HttpOnly: true},
 		{Name: "glide_user_route", Value: "glide." + newID(), Path: path, HttpOnly: true},
 		{Name: "glide_session_store", Value: id, Path: path, HttpOnly: true},
 		{Name: "BIGipServerpool_" + i.cfg.Name, Value: "1", Path: path, HttpOnly: true},
 	} {
 		http.SetCookie(w, c)
 	}
+	return id
 }

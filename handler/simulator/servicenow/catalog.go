@@ -18,6 +18,10 @@ type CatalogItem struct {
 	ShortDescription string
 	Inactive         bool
 	Variables        []Variable
+	// Restricted is an item that is not for the caller ("available for"): it can be looked up as a record, and neither seen in the catalog nor ordered.
+	Restricted bool
+	// RecordProducer is an item that makes a record of another table: it cannot be ordered.
+	RecordProducer bool
 	// Tasks are the short descriptions of the sc_task records that the item's flow opens.
 	Tasks []string
 }
@@ -101,10 +105,15 @@ func (i *Instance) serveCatalog(c *call, path []string) *apiError {
 		return &apiError{http.StatusNotFound, "Invalid Item", "The catalog item does not exist or is not available: " + path[0]}
 	}
 	item := i.cfg.Catalog[n]
+	if item.Restricted {
+		return &apiError{http.StatusBadRequest, "Security constraints prevent ordering of Item", ""}
+	}
 	switch {
 	case len(path) == 1 && c.r.Method == http.MethodGet:
 		writeJSON(c.w, http.StatusOK, map[string]any{"result": describe(item)})
 		return nil
+	case len(path) == 2 && path[1] == "order_now" && item.RecordProducer:
+		return &apiError{http.StatusNotFound, "Invalid Request", ""}
 	case len(path) == 2 && path[1] == "order_now":
 		if c.r.Method != http.MethodPost {
 			return errMethod
@@ -130,8 +139,12 @@ func describe(item CatalogItem) map[string]any {
 			variables = append(variables, map[string]any{"name": v.Set, "label": label(v.Set), "mandatory": false, "type": 24})
 		}
 	}
+	kind := "catalog_item"
+	if item.RecordProducer {
+		kind = "record_producer"
+	}
 	return map[string]any{
-		"sys_id": item.SysID, "name": item.Name, "short_description": item.ShortDescription, "type": "catalog_item",
+		"sys_id": item.SysID, "name": item.Name, "short_description": item.ShortDescription, "type": kind,
 		"order": 0, "show_price": false, "mandatory_attachment": false, "variables": variables,
 	}
 }

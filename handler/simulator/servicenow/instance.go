@@ -4,14 +4,19 @@
 package servicenow
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log"
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,6 +51,9 @@ type Config struct {
 	NoClientCredentials bool
 	APIKeys             []APIKey
 	OIDCProviders       []OIDCProvider
+	// ClientCAs issue the certificates that calls of an API must come with (mutual authentication); nil asks for none. A certificate goes beside a password or a
+	// key; beside a token that the instance issued it is not taken.
+	ClientCAs *x509.CertPool
 
 	RateRules []RateRule
 	Policies  []Policy
@@ -148,6 +156,7 @@ func (i *Instance) routes() http.Handler {
 	mux.Handle(misbehave.ControlPath, i.Faults.Handler())
 	mux.Handle(misbehave.ControlPath+"/", i.Faults.Handler())
 	mux.HandleFunc("/oauth_token.do", i.serveToken)
+	mux.HandleFunc("/angular.do", i.serveAngular)
 	mux.HandleFunc("/api/", i.serveAPI)
 	mux.Handle("/", http.NewCrossOriginProtection().Handler(i.page()))
 	return i.counted(i.Faults.Middleware(mux))
@@ -178,13 +187,40 @@ func (i *Instance) Start(addr string) (url string, stop func(), err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("starting the ServiceNow stand-in: %w", err)
 	}
-	server := &http.Server{Handler: i, ReadHeaderTimeout: 10 * time.Second}
+	return "http://" + listener.Addr().String() + i.cfg.BasePath, i.serve(listener), nil
+}
+
+// StartTLS is Start with TLS: with the instance's certificate, and asking for that of the caller when there are ClientCAs.
+func (i *Instance) StartTLS(addr string, certificate tls.Certificate) (url string, stop func(), err error) {
+	config := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	if i.cfg.ClientCAs != nil {
+		config.ClientCAs, config.ClientAuth = i.cfg.ClientCAs, tls.VerifyClientCertIfGiven
+	}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return "", nil, fmt.Errorf("starting the ServiceNow stand-in: %w", err)
+	}
+	return "https://" + listener.Addr().String() + i.cfg.BasePath, i.serve(tls.NewListener(listener, config)), nil
+}
+
+// withoutHandshakes leaves out of the server's log that a caller's certificate was refused: that is what it is asked for.
+type withoutHandshakes struct{}
+
+func (withoutHandshakes) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		return len(line), nil
+	}
+	return os.Stderr.Write(line)
+}
+
+func (i *Instance) serve(listener net.Listener) (stop func()) {
+	server := &http.Server{Handler: i, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(withoutHandshakes{}, "", log.LstdFlags)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = server.Serve(listener)
 	}()
-	stop = func() {
+	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
@@ -192,7 +228,6 @@ func (i *Instance) Start(addr string) (url string, stop func(), err error) {
 		}
 		<-done
 	}
-	return "http://" + listener.Addr().String() + i.cfg.BasePath, stop, nil
 }
 
 // SetOverloaded makes the queue of every session too long: a call that sends a session cookie is answered 202 and

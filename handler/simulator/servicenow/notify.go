@@ -2,7 +2,6 @@ package servicenow
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -13,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -47,8 +47,9 @@ type Notification struct {
 	Tables []string
 	// EveryUpdate notifies of each later change of a closed ticket again, as the tutorial's trigger does.
 	EveryUpdate bool
-	// HMACKey, in base64, signs the body: HMAC-SHA256, in base64, in the header named by SignatureHeader (default X-Signature).
-	HMACKey, SignatureHeader string
+	// HMACKey, in base64, signs as the companion app does: X-Ticketbridge-Timestamp is the time of sending in seconds since 1970, and X-Ticketbridge-Signature
+	// the base64 of HMAC-SHA256 over "<timestamp>.<body>", as GlideCertificateEncryption.generateMac makes it of that key.
+	HMACKey string
 	// Token, when set, gives the bearer token to send, as an OAuth profile does.
 	Token func(context.Context) (string, error)
 	// Retries is how often a send is repeated that was not answered 2xx; ServiceNow itself never does.
@@ -289,9 +290,12 @@ func (n *notifier) send(j job) (status int, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("notifying: the signing key is not base64: %w", err)
 		}
+		stamp := strconv.FormatInt(time.Now().Unix(), 10)
 		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(stamp + "."))
 		mac.Write(j.sent.Body)
-		req.Header.Set(cmp.Or(j.rule.SignatureHeader, "X-Signature"), base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+		req.Header.Set("X-Ticketbridge-Timestamp", stamp)
+		req.Header.Set("X-Ticketbridge-Signature", base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 	}
 	if j.rule.Token != nil {
 		token, err := j.rule.Token(ctx)

@@ -1,6 +1,7 @@
 package servicenow_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -17,6 +18,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ticketbridge/handler/callers"
+	"ticketbridge/handler/fault"
 	"ticketbridge/handler/simulator/misbehave"
 	"ticketbridge/handler/simulator/servicenow"
 )
@@ -148,17 +151,58 @@ func TestANotificationProvesItself(t *testing.T) {
 	s := start(t)
 	key := []byte("0123456789abcdef")
 	l := listen(t, s, servicenow.Notification{
-		HMACKey: base64.StdEncoding.EncodeToString(key), SignatureHeader: "X-Sig",
-		Token: func(context.Context) (string, error) { return "token", nil },
+		HMACKey: base64.StdEncoding.EncodeToString(key), Token: func(context.Context) (string, error) { return "token", nil },
 	})
 	if err := s.Close(s.create("task", map[string]string{"correlation_id": "a"})["sys_id"].(string), servicenow.Closing{Outcome: servicenow.Cancelled}); err != nil {
 		t.Fatal(err)
 	}
 	s.await()
+	h := l.headers[0]
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(l.bodies[0]))
-	if h := l.headers[0]; h.Get("X-Sig") != base64.StdEncoding.EncodeToString(mac.Sum(nil)) || h.Get("Authorization") != "Bearer token" {
+	mac.Write([]byte(h.Get("X-Ticketbridge-Timestamp") + "." + l.bodies[0]))
+	if h.Get("X-Ticketbridge-Signature") != base64.StdEncoding.EncodeToString(mac.Sum(nil)) || h.Get("Authorization") != "Bearer token" {
 		t.Errorf("%v", h)
+	}
+}
+
+func TestASignedNotificationPassesTheCheckOfCallersAndOneWithAnotherKeyDoesNot(t *testing.T) {
+	t.Parallel()
+	ours, theirs := base64.StdEncoding.EncodeToString([]byte("our key of 32 bytes, more or less")), base64.StdEncoding.EncodeToString([]byte("somebody else's key, as long as ours"))
+	verifier, err := callers.New(callers.Config{Setting: "CLOSE", HMACKeys: ours})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		key    string
+		want   fault.Reason
+		change func(body []byte) []byte
+	}{
+		"our key":                   {key: ours},
+		"another key":               {key: theirs, want: fault.Unauthorized},
+		"no key":                    {want: fault.Unauthorized},
+		"a body on its way changed": {key: ours, want: fault.Unauthorized, change: func(body []byte) []byte { return bytes.Replace(body, []byte("task"), []byte("tusk"), 1) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			checked := make(chan error, 1)
+			server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if tc.change != nil {
+					body = tc.change(body)
+				}
+				checked <- verifier.Check(r, body)
+			}))
+			t.Cleanup(server.Close)
+			s.SetNotifications(servicenow.Notification{URL: server.URL, HMACKey: tc.key})
+			if err := s.Close(s.create("task", map[string]string{"correlation_id": "a"})["sys_id"].(string), servicenow.Closing{Outcome: servicenow.Complete}); err != nil {
+				t.Fatal(err)
+			}
+			s.await()
+			if err := <-checked; fault.ReasonOf(err) != tc.want {
+				t.Errorf("checked: %v, want %q", err, tc.want)
+			}
+		})
 	}
 }
 

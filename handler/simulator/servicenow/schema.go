@@ -37,6 +37,8 @@ type Column struct {
 	Max     int
 	Choices []Choice
 	Default string
+	// Mandatory is what forms insist on. As on a real instance the Table API does not: a [Policy] does.
+	Mandatory bool
 
 	readOnly bool
 }
@@ -288,11 +290,14 @@ func newSchema(cfg Config) (map[string]*table, error) {
 		}
 	}
 
+	define(&table{name: "sys_scope", label: "Application", display: "name", virtual: true}, "", Column{Name: "name", Max: 100}, Column{Name: "scope", Max: 18},
+		Column{Name: "sys_class_name", Max: 80})
 	define(&table{name: "sys_db_object", label: "Table", display: "name", virtual: true}, "",
 		Column{Name: "name", Max: 80}, Column{Name: "label", Max: 80}, Column{Name: "super_class", Kind: Reference, Refers: "sys_db_object"})
 	define(&table{name: "sys_dictionary", label: "Dictionary entry", display: "element", virtual: true}, "",
 		Column{Name: "name", Max: 80}, Column{Name: "element", Max: 80}, Column{Name: "column_label", Max: 80}, Column{Name: "internal_type"},
-		Column{Name: "max_length", Kind: Integer}, Column{Name: "reference", Max: 80}, Column{Name: "active", Kind: Boolean, Default: "true"})
+		Column{Name: "max_length", Kind: Integer}, Column{Name: "reference", Max: 80}, Column{Name: "mandatory", Kind: Boolean, Default: "false"},
+		Column{Name: "read_only", Kind: Boolean, Default: "false"}, Column{Name: "active", Kind: Boolean, Default: "true"})
 	define(&table{name: "sys_choice", label: "Choice", display: "label", virtual: true}, "",
 		Column{Name: "name", Max: 80}, Column{Name: "element", Max: 80}, Column{Name: "value", Max: 100}, Column{Name: "label", Max: 100},
 		Column{Name: "inactive", Kind: Boolean, Default: "false"})
@@ -304,6 +309,7 @@ func newSchema(cfg Config) (map[string]*table, error) {
 func (i *Instance) describeSchema() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.insert(i.tables["sys_scope"], map[string]string{"name": "Global", "scope": "global", "sys_class_name": "sys_scope"}, systemUser)
 	names := slices.Sorted(maps.Keys(i.tables))
 	ids := map[string]string{}
 	for _, name := range names {
@@ -314,11 +320,13 @@ func (i *Instance) describeSchema() {
 		if t.parent != nil {
 			i.records[ids[name]].fields["super_class"] = ids[t.parent.name]
 		}
+		i.insert(i.tables["sys_dictionary"], map[string]string{"name": name, "column_label": t.label, "internal_type": "collection"}, systemUser)
 		for _, column := range t.own {
 			c := t.columns[column]
 			i.insert(i.tables["sys_dictionary"], map[string]string{
 				"name": name, "element": c.Name, "column_label": c.Label,
 				"internal_type": string(c.Kind), "max_length": strconv.Itoa(c.Max), "reference": c.Refers,
+				"mandatory": strconv.FormatBool(c.Mandatory), "read_only": strconv.FormatBool(c.readOnly),
 			}, systemUser)
 			for _, choice := range c.Choices {
 				i.insert(i.tables["sys_choice"], map[string]string{"name": name, "element": c.Name, "value": choice.Value, "label": choice.Label}, systemUser)
