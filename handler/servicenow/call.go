@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"sync/atomic"
 
 	"ticketbridge/handler/fault"
@@ -20,14 +22,16 @@ import (
 // maxAnswer is the largest answer that is read: a page of ten records with a dozen columns is some 10 kB.
 const maxAnswer = 1 << 20
 
-// A call is one call of the Table API.
+// A call is one call of the Table API, or of another one at a path of its own.
 type call struct {
 	op      string
 	method  string
-	table   string
+	table   string // its own, or the one whose records it is about
 	sysID   string
+	path    string // of another API; "" for the Table API
 	query   url.Values
 	body    map[string]string
+	payload any    // what is sent in place of body, whose values are all in there
 	about   string // what the query names and no error may repeat
 	success int    // the status that means success
 	changes bool   // it changes something, so that an answer that got lost is unclear
@@ -41,19 +45,37 @@ func (k call) uncertain() fault.Reason {
 	return fault.Unreachable
 }
 
-// do makes the call and returns the answer when it is the one that means success. After a 401 the call is repeated once if there is another token.
+// do makes the call and returns the answer when it is the one that means success.
 func (c *Client) do(ctx context.Context, k call) (*answer, error) {
+	a, err := c.exchange(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.check(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// exchange makes the call and returns the answer, whatever it is. After a 401 the call is repeated once if there is another token.
+func (c *Client) exchange(ctx context.Context, k call) (*answer, error) {
 	if !ticket.ValidTable(k.table) {
 		return nil, &fault.Error{Op: k.op, Reason: fault.Misconfigured, Field: "table", Detail: fmt.Sprintf("%q cannot be the name of a table", k.table)}
 	}
-	path := "/api/now/v2/table/" + k.table
-	if k.sysID != "" {
-		path += "/" + k.sysID
+	path := k.path
+	if path == "" {
+		path = "/api/now/v2/table/" + k.table
+		if k.sysID != "" {
+			path += "/" + k.sysID
+		}
 	}
 	var body []byte
 	if k.body != nil {
+		if k.payload == nil {
+			k.payload = k.body
+		}
 		var err error
-		if body, err = json.Marshal(k.body); err != nil {
+		if body, err = json.Marshal(k.payload); err != nil {
 			return nil, &fault.Error{Op: k.op, Reason: fault.Internal, Detail: "the fields cannot be written as JSON"}
 		}
 	}
@@ -74,9 +96,6 @@ func (c *Client) do(ctx context.Context, k call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.check(); err != nil {
-		return nil, err
-	}
 	return a, nil
 }
 
@@ -89,7 +108,11 @@ func (c *Client) sendAs(ctx context.Context, k call, path string, body []byte, r
 	if value == refused {
 		return nil, value, nil
 	}
-	a, err = c.send(ctx, k, c.base.String()+path+"?"+k.query.Encode(), "application/json", body, http.Header{name: {value}})
+	address := c.base.String() + path
+	if len(k.query) > 0 {
+		address += "?" + k.query.Encode()
+	}
+	a, err = c.send(ctx, k, address, "application/json", body, http.Header{name: {value}})
 	return a, value, err
 }
 
@@ -124,6 +147,7 @@ func (c *Client) send(ctx context.Context, k call, address, contentType string, 
 	if err != nil {
 		return nil, &fault.Error{Op: k.op, Reason: fault.Internal, Detail: "the request cannot be built"}
 	}
+	maps.Copy(req.Header, c.extra)
 	maps.Copy(req.Header, header)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Content-Type", contentType) // without either, some instances answer 400, also to a GET
@@ -154,6 +178,12 @@ func (c *Client) noAnswer(ctx context.Context, k call, err error, nothingSent bo
 	e := &fault.Error{Op: k.op, Reason: k.uncertain()}
 	if nothingSent {
 		e.Reason, e.Advice = fault.Unreachable, "Check SERVICENOW_URL, the network of the function, and HTTPS_PROXY if there is a proxy."
+	}
+	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" && alert.Err != nil && slices.Contains(refusedCertificates, alert.Err.Error()) {
+		// With TLS 1.3 the server looks at the certificate when we are done already, and has taken no call before.
+		e.Reason, e.Detail = fault.Unauthorized, "the client certificate was not accepted: "+alert.Err.Error()
+		e.Advice = "Check SERVICENOW_CERTIFICATE and SERVICENOW_PRIVATE_KEY, until when the certificate is valid, and that the instance trusts who issued it."
+		return e
 	}
 	switch late := errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded); {
 	case late && nothingSent:

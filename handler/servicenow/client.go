@@ -1,5 +1,5 @@
-// Package servicenow talks to a ServiceNow instance through its Table API: finds, creates and reads tickets, writes work notes on them, and looks
-// users up. Every call is made once, is bounded in time and size, and ends in a record or in a *fault.Error that says whether it may have happened.
+// Package servicenow talks to a ServiceNow instance through its Table API and its Service Catalog: finds, creates, orders and reads tickets, writes work notes on
+// them, looks users, groups and catalog items up, and says what a table or an item is like. Every call is made once, is bounded in time and size, and ends in a record or in a *fault.Error that says whether it may have happened.
 package servicenow
 
 import (
@@ -25,9 +25,13 @@ type Client struct {
 	transport http.RoundTripper
 	timeout   time.Duration
 	agent     string
+	extra     http.Header // sent with every call
 	columns   func(table string) []string
 	slots     chan struct{} // one for each call that may be under way
 	hide      redactor
+
+	found lookups[string] // users and groups
+	items lookups[CatalogItem]
 }
 
 // findLimit is how many records Find asks for: one is normal, a second one is worth a word, and more say that the condition was ignored.
@@ -36,7 +40,8 @@ const findLimit = 10
 // correlationLimit is the length of the column correlation_id (ServiceNow's documentation of task).
 const correlationLimit = 100
 
-// Find returns the records of the table whose correlation_id is the given one, oldest first, at most ten; none is no error.
+// Find returns the records of the table whose correlation_id is the given one, oldest first, at most ten; none is no error. A requested item that was
+// ordered and did not get its correlation_id is found by the variable that carries it, and gets it.
 //
 // ServiceNow ignores a condition on a column that does not exist or may not be queried, and then every record matches. So correlation_id is asked for
 // as well, and a record counts only when it says what was asked for. When there are records and none of them does, nothing is known: the
@@ -77,17 +82,20 @@ func (c *Client) Find(ctx context.Context, table, correlationID string) ([]ticke
 			Advice: "Use a table that extends task, and let the integration user read and query correlation_id; until then no ticket is created, since it could not be found again.",
 		}
 	}
-	if total, err := strconv.Atoi(a.header.Get("X-Total-Count")); err == nil && total > 0 {
+	if a.hidden() {
 		return nil, &fault.Error{
 			Op: k.op, Reason: fault.Forbidden, Detail: fmt.Sprintf("ServiceNow has records of %s with this correlation_id, and does not show them to us", table), Status: a.status,
 			Advice: "Let the integration user read the records that it creates in " + table + "; then retry.",
 		}
 	}
+	if table == orderedTable {
+		return c.findOrdered(ctx, correlationID)
+	}
 	return nil, nil
 }
 
-// Create creates the ticket with the given correlation_id and returns it as ServiceNow has it. The call is sent once; only after a 401, which did nothing,
-// it is repeated with a new token.
+// Create creates the ticket with the given correlation_id, or orders its Item from the Service Catalog, and returns it as ServiceNow has it. The call that
+// creates is sent once; only after a 401, which did nothing, it is repeated with a new token.
 //
 // Only 201 with a record is a created ticket. A ticket that was created and cannot be found again (its correlation_id was dropped, cut or hidden, or
 // it may not be read) is fault.Misconfigured or fault.Forbidden, naming it, and not fault.Unclear: looking would not find it, so that each further
@@ -96,6 +104,9 @@ func (c *Client) Create(ctx context.Context, d ticket.Draft, correlationID strin
 	k := call{op: "create ticket", method: http.MethodPost, table: d.Table, success: http.StatusCreated, changes: true}
 	if err := checkCorrelation(k.op, correlationID); err != nil {
 		return ticket.Record{}, err
+	}
+	if d.Item != nil {
+		return c.order(ctx, d, correlationID)
 	}
 	k.query = c.asking(d.Table)
 	k.body = maps.Clone(d.Fields)
@@ -118,28 +129,35 @@ func (c *Client) Create(ctx context.Context, d ticket.Draft, correlationID strin
 			Advice: "Let the integration user read the records that it creates in " + d.Table + "; then retry, which finds the record by its correlation_id.",
 		}
 	}
-	rec := c.record(d.Table, row)
-	if kept, ok := row["correlation_id"]; !ok || kept != correlationID {
-		name := rec.SysID
-		if number.MatchString(rec.Number) {
-			name = rec.Number
-		}
-		detail := fmt.Sprintf("%s was created, and its correlation_id reads back as %d characters other than the %d sent", name, len(kept), len(correlationID))
-		switch {
-		case !ok:
-			detail = name + " was created without a correlation_id that we can read: " + d.Table + " does not have the column, or we may not write or read it"
-		case kept == "":
-			detail = name + " was created, and its correlation_id is empty: a business rule cleared it, or we may not write it"
-		case strings.HasPrefix(correlationID, kept):
-			detail = fmt.Sprintf("%s was created, and its correlation_id was cut to %d of %d characters", name, len(kept), len(correlationID))
-		}
-		return ticket.Record{}, &fault.Error{
-			Op: k.op, Reason: fault.Misconfigured, Field: "correlation_id", Detail: detail, Status: a.status,
-			Advice: "Make correlation_id of " + d.Table + " a column of 100 characters that the integration user may write and read. " +
-				"Then cancel this ticket, or set its correlation_id to " + correlationID + "; then retry.",
-		}
+	return c.carrying(a, row, correlationID, "created")
+}
+
+// carrying returns the record of the answer's row, which was made as the word says, provided it carries the correlation_id by which it is found again.
+func (c *Client) carrying(a *answer, row map[string]string, correlationID, made string) (ticket.Record, error) {
+	table := a.table
+	rec := c.record(table, row)
+	kept, ok := row["correlation_id"]
+	if ok && kept == correlationID {
+		return rec, nil
 	}
-	return rec, nil
+	name := rec.SysID
+	if number.MatchString(rec.Number) {
+		name = rec.Number
+	}
+	detail := fmt.Sprintf("%s was %s, and its correlation_id reads back as %d characters other than the %d sent", name, made, len(kept), len(correlationID))
+	switch {
+	case !ok:
+		detail = name + " was " + made + " without a correlation_id that we can read: " + table + " does not have the column, or we may not write or read it"
+	case kept == "":
+		detail = name + " was " + made + ", and its correlation_id is empty: a business rule cleared it, or we may not write it"
+	case strings.HasPrefix(correlationID, kept):
+		detail = fmt.Sprintf("%s was %s, and its correlation_id was cut to %d of %d characters", name, made, len(kept), len(correlationID))
+	}
+	return ticket.Record{}, &fault.Error{
+		Op: a.op, Reason: fault.Misconfigured, Field: "correlation_id", Detail: detail, Status: a.status,
+		Advice: "Make correlation_id of " + table + " a column of 100 characters that the integration user may write and read. " +
+			"Then cancel this ticket, or set its correlation_id to " + correlationID + "; then retry.",
+	}
 }
 
 // number is what can be the number of a ticket.

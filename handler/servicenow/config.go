@@ -38,6 +38,9 @@ type Config struct {
 	Audience               string // the application id or its URI that the instance expects in the token, as in "api://…"
 	Credential             azcore.TokenCredential
 
+	Certificate, PrivateKey string // for mutual TLS, beside any Auth but AuthClientCredentials: each PEM, or the path of a file with it; the key may stand with the certificate
+	Headers                 string // to be sent with every call: "Name: value" lines, or separated by commas; for a gateway before the instance
+
 	Timeout     time.Duration // of each call, everything included; default 30 s
 	Concurrency int           // how many calls may be under way at once; default 16
 	UserAgent   string        // default "ticketbridge"
@@ -73,10 +76,27 @@ func New(cfg Config) (*Client, error) {
 		n = 16
 	}
 	c.slots = make(chan struct{}, n)
-	if c.transport = transport(n); cfg.HTTPClient != nil {
+	certificate, err := clientCertificate(cfg.Certificate, cfg.PrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	if certificate != nil && (cfg.Auth == AuthClientCredentials || cfg.Auth == "") {
+		return nil, setting("SERVICENOW_CERTIFICATE", "is set, and ServiceNow takes no client certificate beside OAuth client credentials; set SERVICENOW_AUTH to basic, api-key or entra")
+	}
+	if c.transport = transport(n, certificate); cfg.HTTPClient != nil {
 		c.transport = cmp.Or(cfg.HTTPClient.Transport, http.DefaultTransport)
 	}
 	c.hide.add(cfg.ClientSecret, cfg.Password, cfg.APIKey)
+	if c.extra, err = extraHeaders(cfg.Headers); err != nil {
+		return nil, err
+	}
+	for _, values := range c.extra {
+		for _, v := range values {
+			if len(v) >= 6 { // a shorter one is no secret, and a word of every other message
+				c.hide.add(v)
+			}
+		}
+	}
 	if c.auth, err = c.authenticator(cfg); err != nil {
 		return nil, err
 	}
@@ -118,12 +138,17 @@ func setting(field, detail string) error {
 }
 
 // transport is net/http's, with the proxy of the environment, HTTP/1.1 and 2, and limits.
-func transport(concurrency int) http.RoundTripper {
+func transport(concurrency int, certificate *tls.Certificate) http.RoundTripper {
+	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	if certificate != nil {
+		// Sent whichever authorities the server names: that it does not want it is then said, and is not a call without a certificate.
+		secure.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
+	}
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		ForceAttemptHTTP2:      true,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        secure,
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxIdleConns:           concurrency,
 		MaxIdleConnsPerHost:    concurrency,

@@ -37,6 +37,9 @@ func FuzzAnswers(f *testing.F) {
 		`{"result":[{"sys_id":{"link":"https://x/y/` + aliceID + `"},"correlation_id":{"value":{}}}],"error":{"message":"Transaction cancelled","detail":"x"},"status":"failure"}`,
 		`{"error":{"message":"No Record found","detail":"Record doesn't exist or ACL restricts the record retrieval"},"status":"failure"}`, `{"error":"x","status":"failure"}`, `{"error":{},"status":"failure"}`, `{"error":{"detail":"Operation Failed"},"status":"failure"}`,
 		`{"error":{"message":"Operation Failed","detail":"was aborted by Business Rule 'x^y"},"status":"failure"}`, `{"error":{"message":["x"],"detail":{"value":3}}}`,
+		`{"result":{"request_id":"` + aliceID + `","request_number":"REQ1","table":"sc_request"}}`, `{"error":{"message":"Mandatory Variables are required","detail":null},"status":"failure"}`, `{"error":{"message":"Invalid Request"},"status":"failure"}`,
+		`{"result":{"sys_id":"` + aliceID + `","name":"x","type":"catalog_item","variables":[{"name":"a","mandatory":true,"children":[{"name":"b"},[],3]},null]}}`,
+		`{"result":[{"sc_item_option.value":"` + correlationID + `","request_item":"` + aliceID + `","request":"` + aliceID + `","sys_id":"` + aliceID + `","name":"sc_request","super_class":"` + aliceID + `"}]}`,
 		`{"error":{"message":"Operation Failed","detail":"Data Policy Exception: Following fields are mandatory: A, B"},"status":"failure"}`,
 	} {
 		for _, status := range []int{200, 201, 302, 401, 403, 404, 429, 500} {
@@ -83,6 +86,32 @@ func FuzzAnswers(f *testing.F) {
 			check("read", err, false)
 		} else {
 			sound("read", 200, rec)
+		}
+		if found, err := c.Find(t.Context(), "sc_req_item", correlationID); err != nil {
+			check("find ordered", err, false)
+		} else if sound("find ordered", 200, found...); status != 200 {
+			t.Errorf("found none with %d", status)
+		}
+		knowing(c)
+		if rec, err := c.Create(t.Context(), ordered, correlationID); err != nil {
+			check("order", err, true)
+		} else {
+			t.Errorf("one answer to three different calls is taken for an order: %+v", rec)
+		}
+		if item, err := c.Item(t.Context(), aliceID); err != nil {
+			check("item", err, false)
+		} else if status != 200 || !strings.EqualFold(item.SysID, aliceID) {
+			t.Errorf("an item with %d: %+v", status, item)
+		}
+		if table, err := c.Describe(t.Context(), "sc_request"); err != nil {
+			check("describe", err, false)
+		} else if status != 200 || len(table.Columns) == 0 {
+			t.Errorf("a table with %d: %+v", status, table)
+		}
+		if _, found, err := c.FindGroup(t.Context(), "Service Desk"); err != nil {
+			check("find group", err, false)
+		} else if found && status != 200 {
+			t.Errorf("a group with %d", status)
 		}
 		if err := c.Note(t.Context(), "sc_request", aliceID, "x"); err != nil {
 			check("note", err, true)

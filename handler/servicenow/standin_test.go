@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/simulator/misbehave"
@@ -29,6 +30,24 @@ var draft = ticket.Draft{Entry: "ticket", Table: "sc_request", Fields: map[strin
 	"requested_for": aliceID, "u_not_there": "dropped",
 }}
 
+// ordered is a draft of an order, of the item that knowing makes known.
+var ordered = ticket.Draft{
+	Entry: "item", Table: "sc_req_item", Fields: map[string]string{"short_description": "Access: Sales for Alice Example", "correlation_display": "ticketbridge"},
+	Item: &ticket.Item{
+		Item: "Access to an application", Quantity: 1, Reference: "correlation_id",
+		Variables: map[string]string{"access_package": "Sales to Alice Example", "justification": "line <2>"},
+	},
+}
+
+// knowing lets the client know the item without a call, so that the order is its next one.
+func knowing(c *Client) {
+	done := make(chan struct{})
+	close(done)
+	c.items.kept = map[string]*lookup[CatalogItem]{itemKey(ordered.Item.Item): {done: done, found: true, until: time.Now().Add(time.Hour), value: CatalogItem{
+		SysID: aliceID, Variables: []Variable{{Name: "access_package", Mandatory: true}, {Name: "correlation_id"}},
+	}}}
+}
+
 // site is a stand-in for an instance and a client of it.
 type site struct {
 	*standin.Instance
@@ -46,6 +65,8 @@ func instanceOf(t *testing.T, change func(*standin.Config)) *standin.Instance {
 		},
 		OAuthClients: []standin.OAuthClient{{ID: "client", Secret: password, User: "bridge"}},
 		APIKeys:      []standin.APIKey{{Key: password, User: "bridge"}},
+		Groups:       []string{standin.SampleGroup},
+		Catalog:      []standin.CatalogItem{standin.SampleItem()},
 		Tables:       []standin.Table{{Name: "u_short", Columns: []standin.Column{{Name: "correlation_id", Max: 40}}}},
 	}
 	if change != nil {

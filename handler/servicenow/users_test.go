@@ -44,16 +44,22 @@ func TestFindUserTakesTheOneWhoHasTheNameOrElseTheAddress(t *testing.T) {
 	}
 }
 
-func TestFindUserIsOneCallWhenTheNameIsKnown(t *testing.T) {
+func TestFindGroupTakesTheOneActiveGroupOfTheName(t *testing.T) {
 	t.Parallel()
-	s := open(t, nil)
-	for range 2 {
-		if _, found, err := s.FindUser(t.Context(), "alice@example.com", "alice@example.com"); err != nil || !found {
-			t.Fatal(found, err)
+	s := open(t, func(c *standin.Config) {
+		c.Groups = []string{"Service Desk", "Twins", "Twins", "Access (EU): first & second line, R&D/IT", "Zugänge – Büro"}
+	})
+	for name, want := range map[string]bool{
+		"Service Desk": true, "service desk": true, "Twins": false, "Access (EU): first & second line, R&D/IT": true, "Zugänge – Büro": true, "Nobody": false, "": false,
+		" Service Desk": false, "x^ORnameISNOTEMPTY": false, "javascript:gs.getUserID()": false, "JavaScript:1": false, "a\nb": false, strings.Repeat("a", 201): false,
+	} {
+		id, found, err := s.FindGroup(t.Context(), name)
+		if err != nil || found != want || found != validSysID(id) {
+			t.Errorf("%q: %q, %v, %v; want %v", name, id, found, err, want)
 		}
 	}
-	if n := s.Calls()["GET /api/now/v2/table/sys_user"]; n != 2 {
-		t.Errorf("%d calls for two look-ups, want 2", n)
+	if n := s.Calls()["GET /api/now/v2/table/sys_user_group"]; n != 5 {
+		t.Errorf("%d calls for five names that can be asked for, of which one was asked for in two ways", n)
 	}
 }
 
@@ -117,7 +123,7 @@ func TestFindUserIgnoredByTheInstanceIsMisconfigured(t *testing.T) {
 		t.Errorf("found %q, %v, though the record did not say who it is", id, err)
 	}
 	s.SetDenied("bridge", standin.Denial{Table: "sys_user", Operation: standin.Read})
-	if id, found, err := s.FindUser(t.Context(), "alice@example.com", ""); err != nil || found {
+	if id, found, err := s.with(Config{}).FindUser(t.Context(), "alice@example.com", ""); err != nil || found {
 		t.Errorf("found %q, %v, who is hidden", id, err)
 	}
 }
