@@ -96,7 +96,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "take a deleted ticket as done", promise: "4", file: advance, caught: []string{"TestADeletedTicketIsHeld"},
-		edits: []edit{{"return ticket.Verdict{Outcome: correlation.Unknown, State: \"deleted", "return ticket.Verdict{Outcome: correlation.Fulfilled, State: \"deleted"}},
+		edits: []edit{{"return ticket.Verdict{Outcome: correlation.Unknown, State: deleted}", "return ticket.Verdict{Outcome: correlation.Fulfilled, State: deleted}"}},
 	},
 	{
 		name: "one ticket of several done is enough", promise: "4", file: "handler/correlation/correlation.go", caught: []string{"TestOfSeveralTicketsAllHaveToBeDone"},

@@ -77,7 +77,7 @@ func (c *console) rows(stages []*correlation.Correlation, now time.Time) []row {
 	out := make([]row, len(stages))
 	for i, s := range stages {
 		out[i] = c.row(s.Summary(), now)
-		out[i].Untold = s.State.Ended() && !s.Settled()
+		out[i].Untold = len(s.Untold()) > 0
 	}
 	return out
 }

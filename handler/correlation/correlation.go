@@ -98,15 +98,38 @@ type Ticket struct {
 	Entry  string            `json:"entry"`            // the name of the rule's entry it comes from
 	Table  string            `json:"table"`            // ServiceNow table
 	Fields map[string]string `json:"fields,omitempty"` // the fields to create it with, as planned; kept until it exists
+	Item   *Item             `json:"item,omitempty"`   // what to order, where it comes from the Service Catalog; kept until it exists
 
-	SysID   string  `json:"sysId,omitempty"` // "" until it exists
-	Number  string  `json:"number,omitempty"`
-	Link    string  `json:"link,omitempty"`    // for people
-	State   string  `json:"state,omitempty"`   // what was last read, as in "request_state=closed_complete"
-	Outcome Outcome `json:"outcome,omitempty"` // what that means
-	Told    bool    `json:"told,omitempty"`    // the ending is on it as a work note
+	SysID      string  `json:"sysId,omitempty"` // "" until it exists
+	Number     string  `json:"number,omitempty"`
+	Link       string  `json:"link,omitempty"`       // for people
+	State      string  `json:"state,omitempty"`      // what was last read, as in "request_state=closed_complete"
+	Outcome    Outcome `json:"outcome,omitempty"`    // what that means
+	CloseNotes string  `json:"closeNotes,omitempty"` // what was read there when it had closed, cut, where the rule's detail for approvers may use it
+
+	// What was written back.
+	Told     bool  `json:"told,omitempty"`     // it was left open, and the ending is on it, or cannot be put there
+	Owed     bool  `json:"owed,omitempty"`     // it has closed, and is to get a work note with what became of the request
+	Noted    State `json:"noted,omitempty"`    // the state that the last such note was about, whether or not it could be put there
+	Reminded bool  `json:"reminded,omitempty"` // it was told of the deadline, or cannot be
+	Reminds  int   `json:"reminds,omitempty"`  // reminders of which nobody knows whether they are there
 
 	Newer map[string]json.RawMessage `json:"-"` // what a newer version wrote about it, by name: it is stored again as it is
+}
+
+// An Item is an order from the Service Catalog, as planned.
+type Item struct {
+	Item         string            `json:"item"` // its sys_id, or its name
+	Quantity     int               `json:"quantity"`
+	Variables    map[string]string `json:"variables,omitempty"`
+	RequestedFor *Person           `json:"requestedFor,omitempty"`
+	Reference    string            `json:"reference,omitempty"` // the variable that carries the correlation_id
+}
+
+// A Person is what ServiceNow's users can be searched for.
+type Person struct {
+	PrincipalName string `json:"principalName,omitempty"`
+	Email         string `json:"email,omitempty"`
 }
 
 // An Event is one line of the timeline: a move, an attempt, an answer or an operator's action. It is never changed.
@@ -250,7 +273,7 @@ func (c *Correlation) Attempted(now, next time.Time, err error, invocation strin
 	c.Attempts++
 	c.NextAttempt = next
 	c.LastReason, c.LastError = fault.ReasonOf(err), err.Error()
-	c.Advice = fault.Advice(err)
+	c.advise(fault.Advice(err))
 	c.Release()
 	c.add(Event{
 		At: now, Kind: EventAttempt, From: c.State, To: c.State, Reason: c.LastReason, Invocation: invocation,
@@ -268,7 +291,20 @@ func (c *Correlation) Recovered(now time.Time, invocation string) {
 		text = fmt.Sprintf("works again after %d failed attempts", c.Attempts)
 	}
 	c.add(Event{At: now, Kind: EventSeen, From: c.State, To: c.State, Invocation: invocation, Text: text})
-	c.Attempts, c.NextAttempt, c.LastError, c.LastReason, c.Advice = 0, time.Time{}, "", "", ""
+	c.Forget()
+}
+
+// Forget forgets the attempts of the current step: it is done, or given up.
+func (c *Correlation) Forget() {
+	c.Attempts, c.NextAttempt, c.LastError, c.LastReason = 0, time.Time{}, "", ""
+	c.advise("")
+}
+
+// advise says what the operator can do about the last attempt. Where a person has to decide, the advice is about that.
+func (c *Correlation) advise(text string) {
+	if !c.State.NeedsPerson() {
+		c.Advice = text
+	}
 }
 
 // Fail moves to Failed, saying why and what to do.
@@ -321,8 +357,40 @@ func (c *Correlation) Untold() []int {
 	return out
 }
 
+// Owe puts on record that the tickets which have closed are to get a work note with what the current state says of the request: those that exist, and
+// have none about this state yet.
+func (c *Correlation) Owe() {
+	for i := range c.Tickets {
+		t := &c.Tickets[i]
+		t.Owed = t.SysID != "" && t.Outcome != Pending && t.Outcome != "" && t.Noted != c.State
+	}
+}
+
+// Owing returns the places of the tickets that are to get such a note now. While it is on the way to another state they wait for that.
+func (c *Correlation) Owing() []int {
+	if !c.State.Ended() && c.State != Held {
+		return nil
+	}
+	var out []int
+	for i, t := range c.Tickets {
+		if t.Owed {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// Forgive forgets what is owed.
+func (c *Correlation) Forgive() {
+	for i := range c.Tickets {
+		c.Tickets[i].Owed = false
+	}
+}
+
 // Settled says whether nothing is left to do: the correlation ended, and its tickets know it.
-func (c *Correlation) Settled() bool { return c.State.Ended() && len(c.Untold()) == 0 }
+func (c *Correlation) Settled() bool {
+	return c.State.Ended() && len(c.Untold()) == 0 && len(c.Owing()) == 0
+}
 
 // Judge returns what the tickets came to together: Unknown when one is unknown and none is open, Rejected when one was rejected,
 // Fulfilled when all were fulfilled, Pending while one is open or not yet created. No tickets is Unknown: nothing was done.

@@ -251,19 +251,19 @@ func step(t *rapid.T, c *Correlation, m *model, now time.Time, stored *[]Event) 
 		next := now.Add(rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(t, "next"))
 		c.Attempted(now, next, trouble, "i")
 		m.attempts++
-		m.next, m.trouble, m.advice, m.owner, m.until = next, trouble.Reason, true, "", time.Time{}
+		m.next, m.trouble, m.advice, m.owner, m.until = next, trouble.Reason, m.advice || !m.needsPerson(), "", time.Time{}
 		m.write("attempt", m.state, "ticketbridge")
 	case "pause":
 		c.Paused(now, now.Add(time.Minute), &fault.Error{Reason: fault.Paused, Detail: "nobody is served"}, "i")
 		if m.trouble != fault.Paused {
 			m.write("attempt", m.state, "ticketbridge")
 		}
-		m.next, m.trouble, m.advice, m.owner, m.until = now.Add(time.Minute), fault.Paused, false, "", time.Time{}
+		m.next, m.trouble, m.advice, m.owner, m.until = now.Add(time.Minute), fault.Paused, m.advice && m.needsPerson(), "", time.Time{}
 	case "recover":
 		c.Recovered(now, "i")
 		if m.attempts > 0 || m.trouble != "" {
 			m.write("seen", m.state, "ticketbridge")
-			m.attempts, m.next, m.trouble, m.advice = 0, time.Time{}, "", false
+			m.attempts, m.next, m.trouble, m.advice = 0, time.Time{}, "", m.advice && m.needsPerson()
 		}
 	case "lease":
 		who := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "who")

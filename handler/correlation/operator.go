@@ -144,8 +144,11 @@ func (c *Correlation) takes(op string, o Order) error {
 	}
 	if left := c.LeasedBy("", o.At); left > 0 {
 		what := "its tickets are being created"
-		if c.State == Resuming {
+		switch {
+		case c.State == Resuming:
 			what = "Graph is being told"
+		case c.State != Opening:
+			what = "work notes are being written on its tickets"
 		}
 		left = (left + time.Second - 1).Truncate(time.Second)
 		return &fault.Error{

@@ -12,7 +12,7 @@ func (c *Correlation) Paused(now, next time.Time, err error, invocation string) 
 	known := c.LastReason == fault.Paused
 	c.NextAttempt = next
 	c.LastReason, c.LastError = fault.ReasonOf(err), err.Error()
-	c.Advice = fault.Advice(err)
+	c.advise(fault.Advice(err))
 	c.Release()
 	if !known {
 		c.add(Event{At: now, Kind: EventAttempt, From: c.State, To: c.State, Reason: c.LastReason, Invocation: invocation, Text: "waits: " + err.Error()})

@@ -31,9 +31,9 @@ func (w *Workflow) Advance(ctx context.Context, m Message) error {
 		m.Key = key
 	}
 	ctx = withKey(ctx, m.Key)
-	owner := uuid.NewString()
+	owner, reminded := uuid.NewString(), map[string]bool{}
 	for range 8 {
-		err := w.pass(ctx, m, owner)
+		err := w.pass(ctx, m, owner, reminded)
 		switch reason := fault.ReasonOf(err); {
 		case err == nil:
 			w.sweepIfOverdue(ctx)
@@ -111,7 +111,7 @@ func (w *Workflow) putOff(ctx context.Context, m Message, d time.Duration) error
 }
 
 // pass loads the correlation, advances it, and brings the lists up to date. It is fault.Conflict when somebody else changed the correlation meanwhile.
-func (w *Workflow) pass(ctx context.Context, m Message, owner string) error {
+func (w *Workflow) pass(ctx context.Context, m Message, owner string, reminded map[string]bool) error {
 	c, err := w.Store.Load(ctx, m.Key)
 	if fault.Is(err, fault.NotFound) {
 		zerolog.Ctx(ctx).Info().Str("why", m.Why).Msg("no such correlation")
@@ -133,7 +133,7 @@ func (w *Workflow) pass(ctx context.Context, m Message, owner string) error {
 		zerolog.Ctx(ctx).Warn().Int("schema", c.Schema).Str("state", string(c.State)).Msg("a newer version wrote it and has to go on with it")
 		return w.putOff(ctx, m, min(5*time.Second<<m.Tries, 5*time.Minute))
 	}
-	s := &step{Workflow: w, p: w.Policy.withDefaults(), c: c, m: m, owner: owner}
+	s := &step{Workflow: w, p: w.Policy.withDefaults(), c: c, m: m, owner: owner, reminded: reminded}
 	if err := s.run(ctx); err != nil {
 		return err
 	}
@@ -158,6 +158,9 @@ type step struct {
 	look  bool          // tickets may have changed while they were being opened: read them once they are open
 	seen  RequestStatus // how the request stood when Graph was last asked in this pass
 	saved bool
+	mine  bool // the lease to tell the tickets was put on record in this very pass
+
+	reminded map[string]bool // tickets that this invocation reminded, by sys_id, whether or not it came to put that on record
 }
 
 // run goes from state to state until something has to be waited for.
@@ -176,7 +179,7 @@ func (s *step) run(ctx context.Context) error {
 		case correlation.Resuming:
 			next = s.answer
 		case correlation.Held, correlation.Failed:
-			next = s.stillAsked
+			next = s.undecided
 		default:
 			next = s.tell
 		}
@@ -187,7 +190,7 @@ func (s *step) run(ctx context.Context) error {
 	}
 }
 
-// plan chooses the tickets, looks up the users they refer to, and puts the intent to create them on record.
+// plan chooses the tickets, looks up the users and groups they refer to, and puts the intent to create them on record.
 func (s *step) plan(ctx context.Context) (bool, error) {
 	if s.early(s.now()) {
 		return false, nil
@@ -231,7 +234,7 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 	}
 	s.c.Tickets = nil
 	for _, d := range choice.Drafts {
-		s.c.Tickets = append(s.c.Tickets, correlation.Ticket{Entry: d.Entry, Table: d.Table, Fields: d.Fields})
+		s.c.Tickets = append(s.c.Tickets, correlation.Ticket{Entry: d.Entry, Table: d.Table, Fields: d.Fields, Item: planned(d.Item)})
 	}
 	if err := s.c.Move(correlation.Opening, now, fmt.Sprintf("rule %s: about to open %s", choice.Rule, plural(len(choice.Drafts), "ticket")), invocation(ctx)); err != nil {
 		return false, err
@@ -241,25 +244,51 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 	return true, s.save(ctx)
 }
 
-// lookUp puts the users that the drafts refer to into their fields. A column whose person ServiceNow does not have, or not for us, stays empty: whom
-// the ticket is for stands in its text as well. The error is one that time may mend.
+// lookUp puts the users and groups that the drafts refer to into their fields. A column whose person or group ServiceNow does not have, or not for us, stays
+// empty, and the timeline says so: whom the ticket is for stands in its text as well, and a ticket without a group is better than none. The error is one
+// that time may mend.
 func (s *step) lookUp(ctx context.Context, drafts []ticket.Draft) error {
-	for _, d := range drafts {
+	for i := range drafts {
+		d, of := &drafts[i], ""
+		if len(drafts) > 1 {
+			of = " (ticket " + d.Entry + ")"
+		}
+		if d.Fields == nil {
+			d.Fields = map[string]string{}
+		}
 		for _, column := range slices.Sorted(maps.Keys(d.Users)) {
-			call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
-			sysID, found, err := s.tickets().FindUser(call, d.Users[column].PrincipalName, d.Users[column].Email)
-			cancel()
-			switch {
-			case err != nil && fault.ReasonOf(err).Temporary():
+			who := d.Users[column]
+			err := s.refer(ctx, d, column, of, "ServiceNow has no active user with that principal name or e-mail address, or more than one",
+				func(ctx context.Context) (string, bool, error) { return s.tickets().FindUser(ctx, who.PrincipalName, who.Email) })
+			if err != nil {
 				return err
-			case err != nil:
-				s.c.Note(s.now(), column+" stays empty: "+brief(err), invocation(ctx))
-			case !found:
-				s.c.Note(s.now(), column+" stays empty: ServiceNow has no active user with that principal name or e-mail address, or more than one", invocation(ctx))
-			default:
-				d.Fields[column] = sysID
 			}
 		}
+		for _, column := range slices.Sorted(maps.Keys(d.Groups)) {
+			name := d.Groups[column]
+			err := s.refer(ctx, d, column, of, fmt.Sprintf("ServiceNow has no active group named %q, or more than one", clip(name, 80)),
+				func(ctx context.Context) (string, bool, error) { return s.tickets().FindGroup(ctx, name) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *step) refer(ctx context.Context, d *ticket.Draft, column, of, missing string, find func(context.Context) (string, bool, error)) error {
+	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
+	defer cancel()
+	sysID, found, err := find(call)
+	switch {
+	case err != nil && fault.ReasonOf(err).Temporary():
+		return err
+	case err != nil:
+		s.c.Note(s.now(), column+" stays empty: "+brief(err)+of, invocation(ctx))
+	case !found:
+		s.c.Note(s.now(), column+" stays empty: "+missing+of, invocation(ctx))
+	default:
+		d.Fields[column] = sysID
 	}
 	return nil
 }
@@ -303,7 +332,7 @@ func (s *step) open(ctx context.Context) (bool, error) {
 		opened++
 		t.SysID, t.Number, t.Link, t.Outcome = rec.SysID, rec.Number, rec.Link, correlation.Pending
 		t.State = s.Rules.Judge(s.c.Rule, t.Table, rec.Fields).State
-		t.Fields = nil
+		t.Fields, t.Item = nil, nil
 	}
 	if err := s.c.Move(correlation.Open, s.now(), "open: "+s.numbers(), invocation(ctx)); err != nil {
 		return false, err
@@ -324,7 +353,7 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 			for _, extra := range found[1:] {
 				s.c.Note(s.now(), "there is a second ticket with the same correlation_id, which is not used: "+extra.Number, invocation(ctx))
 			}
-			return found[0], nil
+			return found[0], s.complete(ctx, t, found[0], id)
 		}
 	}
 	// Whoever takes over after the lease must find what this call creates: so do not start it when the lease has too little left.
@@ -333,7 +362,7 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 	}
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 	defer cancel()
-	rec, err := s.tickets().Create(call, ticket.Draft{Entry: t.Entry, Table: t.Table, Fields: t.Fields}, id)
+	rec, err := s.tickets().Create(call, ticket.Draft{Entry: t.Entry, Table: t.Table, Fields: t.Fields, Item: ordered(t.Item)}, id)
 	if err != nil {
 		return ticket.Record{}, err
 	}
@@ -393,6 +422,9 @@ func (s *step) check(ctx context.Context) (bool, error) {
 		if ended {
 			return true, nil
 		}
+		if told, err := s.remind(ctx); told || err != nil {
+			return false, err
+		}
 	}
 	if changed {
 		return false, s.save(ctx)
@@ -405,12 +437,16 @@ func (s *step) read(ctx context.Context, t *correlation.Ticket) (ticket.Verdict,
 	defer cancel()
 	rec, err := s.tickets().Read(call, t.Table, t.SysID)
 	if fault.Is(err, fault.NotFound) {
-		return ticket.Verdict{Outcome: correlation.Unknown, State: "deleted, or no longer to be seen by us"}, nil
+		return ticket.Verdict{Outcome: correlation.Unknown, State: deleted}, nil
 	}
 	if err != nil {
 		return ticket.Verdict{}, fmt.Errorf("%s: %w", t.Number, err)
 	}
-	return s.Rules.Judge(s.c.Rule, t.Table, rec.Fields), nil
+	v := s.Rules.Judge(s.c.Rule, t.Table, rec.Fields)
+	if v.Outcome != correlation.Pending && s.aftercare().Detail != nil {
+		t.CloseNotes = clip(rec.Fields["close_notes"], closeNotesLimit)
+	}
+	return v, nil
 }
 
 // cannotRead keeps an open correlation open, with the reason, whatever the reason is: the ticket is there, people work on it, and only the
@@ -462,11 +498,8 @@ func (s *step) decide(ctx context.Context) (bool, error) {
 	}
 	switch {
 	case c.Outcome == correlation.Unknown:
-		if err := c.Hold(now, "a ticket was closed in a way that nobody mapped: "+s.states(),
-			"Look at the ticket; then resume or deny the request by hand, or map the state in the rule.", invocation(ctx)); err != nil {
-			return false, err
-		}
-		return false, s.save(ctx)
+		return s.hold(ctx, "a ticket was closed in a way that nobody mapped: "+s.states(),
+			"Look at the ticket; then resume or deny the request by hand, or map the state in the rule.")
 	case !waits:
 		return s.end(ctx, correlation.Done, "nothing waits in Entra: "+s.states())
 	case c.Outcome == correlation.Fulfilled:
@@ -476,10 +509,7 @@ func (s *step) decide(ctx context.Context) (bool, error) {
 	case c.Outcome == correlation.Rejected && c.OnRejected == ticket.OnRejectedCancel:
 		c.ResumeWith = string(Cancel)
 	default:
-		if err := c.Hold(now, "the work was not done: "+s.states(), "Decide: deny the request, or have the work done and resume it by hand.", invocation(ctx)); err != nil {
-			return false, err
-		}
-		return false, s.save(ctx)
+		return s.hold(ctx, "the work was not done: "+s.states(), "Decide: deny the request, or have the work done and resume it by hand.")
 	}
 	if err := s.Memory.paused(opAnswer); err != nil {
 		return s.tryLater(ctx, err)
@@ -522,7 +552,7 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 	}
 	d := Decision(c.ResumeWith)
 	call, cancel := context.WithTimeout(ctx, s.p.GraphTimeout)
-	err := s.requests().Answer(call, c.Key, c.Stage, d, s.detail())
+	err := s.requests().Answer(call, c.Key, c.Stage, d, s.detail(ctx))
 	cancel()
 	if err == nil {
 		zerolog.Ctx(ctx).Info().Str("event", "answered").Str("decision", c.ResumeWith).Msg("Graph took the answer")
@@ -556,11 +586,8 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 	case fault.Is(err, fault.Unclear):
 		return s.tryLater(ctx, err)
 	case d != Resume:
-		if err := c.Hold(s.now(), "Graph refused to "+c.ResumeWith+" the request: "+brief(err),
-			"The request stays paused and fails at its deadline, so nothing is granted. Deny it in Entra, or have the work done and resume it by hand.", invocation(ctx)); err != nil {
-			return false, err
-		}
-		return false, s.save(ctx)
+		return s.hold(ctx, "Graph refused to "+c.ResumeWith+" the request: "+brief(err),
+			"The request stays paused and fails at its deadline, so nothing is granted. Deny it in Entra, or have the work done and resume it by hand.")
 	default:
 		return s.fail(ctx, err)
 	}
@@ -597,6 +624,14 @@ func (s *step) foundAnswered(ctx context.Context, text string) (bool, error) {
 	}
 }
 
+// undecided tells the tickets of one that is held, once, and looks whether Entra still waits.
+func (s *step) undecided(ctx context.Context) (bool, error) {
+	if _, err := s.tell(ctx); err != nil {
+		return false, err
+	}
+	return s.stillAsked(ctx)
+}
+
 // stillAsked looks whether a held or failed request has left Entra meanwhile; then nobody has to decide any more.
 func (s *step) stillAsked(ctx context.Context) (bool, error) {
 	if s.m.Why != WhySweep || !s.c.Waits {
@@ -626,43 +661,6 @@ func (s *step) leftEntra(ctx context.Context) (bool, error) {
 		_, err = s.end(ctx, correlation.Withdrawn, "the request no longer waits in Entra")
 	}
 	return err == nil, err
-}
-
-// tell writes the ending on the tickets that were left open.
-func (s *step) tell(ctx context.Context) (bool, error) {
-	open := s.c.Untold()
-	if len(open) == 0 {
-		return false, nil
-	}
-	if mine, err := s.takeOver(ctx, s.openLease(), opNote); !mine {
-		return false, err
-	}
-	for _, i := range open {
-		t := &s.c.Tickets[i]
-		call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
-		err := s.tickets().Note(call, t.Table, t.SysID, "Microsoft Entra no longer waits for this ticket ("+string(s.c.State)+"): "+s.c.Reason+". Closing it changes nothing in Entra.")
-		cancel()
-		now := s.now()
-		if err != nil {
-			if fault.Is(err, fault.Paused) {
-				return s.wait(ctx, err)
-			}
-			d, ok := s.p.delay(s.c.Key, s.c.Attempts+1, fault.After(err))
-			if ok && fault.ReasonOf(err).Temporary() {
-				s.c.Attempted(now, now.Add(d), fmt.Errorf("tell ticket %s: %w", t.Number, err), invocation(ctx))
-				if err := s.save(ctx); err != nil {
-					return false, err
-				}
-				return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
-			}
-			s.c.Note(now, fmt.Sprintf("ticket %s could not be told: %s", t.Number, brief(err)), invocation(ctx))
-		} else {
-			s.c.Note(now, "told ticket "+t.Number, invocation(ctx))
-		}
-		t.Told = true
-	}
-	s.c.Release()
-	return false, s.save(ctx)
 }
 
 // early says whether the step is not to be tried yet. A message may come a second before its time.
@@ -745,7 +743,20 @@ func (s *step) end(ctx context.Context, to correlation.State, text string) (bool
 	if err := s.c.Move(to, s.now(), text, invocation(ctx)); err != nil {
 		return false, err
 	}
+	s.toTell()
 	return true, s.save(ctx)
+}
+
+// hold leaves it to a person, and has the tickets told so.
+func (s *step) hold(ctx context.Context, text, advice string) (bool, error) {
+	if err := s.c.Hold(s.now(), text, advice, invocation(ctx)); err != nil {
+		return false, err
+	}
+	s.toTell()
+	if err := s.save(ctx); err != nil {
+		return false, err
+	}
+	return s.tell(ctx)
 }
 
 // save stores the correlation and logs its moves.
@@ -774,10 +785,13 @@ func (s *step) due(now time.Time) time.Time {
 		if last := c.Deadline.Add(s.p.Grace); !c.Deadline.IsZero() && now.Before(last) && last.Before(due) {
 			due = last
 		}
+		if at, ok := s.remindAt(); ok && now.Before(at) && at.Before(due) {
+			due = at
+		}
 		return due
-	case c.State.NeedsPerson() && !c.Waits:
+	case c.State.NeedsPerson() && len(c.Owing()) == 0 && !c.Waits:
 		return now.Add(24 * time.Hour)
-	case c.State.NeedsPerson():
+	case c.State.NeedsPerson() && len(c.Owing()) == 0:
 		return now.Add(s.p.CheckInterval)
 	case c.LeaseUntil.After(c.NextAttempt):
 		return c.LeaseUntil.Add(2 * time.Second)
@@ -856,14 +870,6 @@ func (r RequestStatus) over() bool {
 	return r.denied() || r.granted() || strings.EqualFold(r.State, "deliveryFailed")
 }
 
-// detail is what approvers see in Entra: the tickets and what they came to.
-func (s *step) detail() string {
-	if states := s.states(); states != "" {
-		return "ServiceNow " + states
-	}
-	return "no ServiceNow ticket"
-}
-
 func (s *step) numbers() string {
 	var out []string
 	for _, t := range s.c.Tickets {
@@ -894,6 +900,14 @@ func brief(err error) string {
 		return e.Error()
 	}
 	return err.Error()
+}
+
+func clip(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
 }
 
 func plural(n int, what string) string {

@@ -129,6 +129,9 @@ func (l *life) checkTime(met []hit) {
 	if l.took > limit {
 		l.wrong("it took %s", l.took)
 	}
+	if l.told > 14*time.Minute { // whoever was to tell them died, and the next look is due within ten minutes
+		l.wrong("its tickets were told %s later", l.told)
+	}
 }
 
 // hintLost says whether the process had heard that a ticket closed, and put nothing on record of it yet.

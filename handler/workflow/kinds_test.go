@@ -163,6 +163,7 @@ type life struct {
 	acknowledged bool
 	effects      []effect      // until it ended
 	took         time.Duration // from what people did to the end
+	told         time.Duration // from then on until the tickets knew it
 	problems     []string
 }
 
@@ -298,14 +299,14 @@ func (k kind) live(w *world, plan map[int]fate) *life {
 		l.act(w)
 		start = time.Now()
 	}
-	over := func() bool {
-		c := w.load(l.key)
-		return c.State == end && (!c.State.Ended() || c.Settled())
-	}
-	if !w.run(3*time.Hour, over) {
+	if !w.run(3*time.Hour, func() bool { return w.load(l.key).State == end }) {
 		l.wrong("it is %s and not %s", w.load(l.key).State, end)
 	}
 	l.took = time.Since(start)
+	if !w.run(3*time.Hour, func() bool { c := w.load(l.key); return len(c.Untold())+len(c.Owing()) == 0 }) {
+		l.wrong("not all of its tickets were told: %+v", w.load(l.key).Tickets)
+	}
+	l.told = time.Since(start) - l.took
 	l.effects = w.wire.ended()
 	w.pass(26 * time.Minute) // what lay in the queue for a dead process, and the lists
 	l.check(w, end)

@@ -568,3 +568,20 @@ func (w *world) notes(key correlation.Key) []string {
 	}
 	return out
 }
+
+// allNotes returns the work notes of all tickets of the request, the first ticket's first.
+func (w *world) allNotes(key correlation.Key) []string {
+	w.Helper()
+	var out []string
+	for i := 0; ; i++ {
+		list := w.now.ByCorrelation(key.TicketID(i))
+		if len(list) == 0 {
+			return out
+		}
+		for _, n := range list[0].Notes {
+			if n.Element == "work_notes" {
+				out = append(out, n.Text)
+			}
+		}
+	}
+}

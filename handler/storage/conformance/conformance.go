@@ -238,6 +238,9 @@ func fill(v reflect.Value, path string, seed int) {
 				fill(v.Field(i), path+"."+f.Name, seed)
 			}
 		}
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), path, seed)
 	case v.Kind() == reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		for i := range 2 {
