@@ -130,11 +130,11 @@ var (
 
 	// task is what the base table's states mean. Tables that extend it may give the numbers another meaning (3 is "On Hold" of an incident), so that of a
 	// table nobody mapped "done" is believed only of a record that is no longer active.
-	task = meaning{decide: []reading{{"state", taskStates}}, veto: []veto{rejectedApproval}, inactive: true}
+	task = meaning{decide: []reading{{column: "state", means: taskStates}}, veto: []veto{rejectedApproval}, inactive: true}
 
 	tables = map[string]meaning{
 		"incident": {
-			decide: []reading{{"state", map[string]correlation.Outcome{
+			decide: []reading{{column: "state", means: map[string]correlation.Outcome{
 				"1": correlation.Pending, "2": correlation.Pending, "3": correlation.Pending, "4": correlation.Pending, "5": correlation.Pending,
 				"6": correlation.Fulfilled, "7": correlation.Fulfilled, "8": correlation.Rejected,
 			}}},
@@ -143,19 +143,19 @@ var (
 		},
 		"sc_request": {
 			decide: []reading{
-				{"request_state", map[string]correlation.Outcome{
+				{column: "request_state", means: map[string]correlation.Outcome{
 					"draft": correlation.Pending, "submitted": correlation.Pending, "requested": correlation.Pending, "in_process": correlation.Pending,
 					"closed_complete": correlation.Fulfilled, "closed_incomplete": correlation.Rejected,
 					"closed_cancelled": correlation.Rejected, "closed_rejected": correlation.Rejected,
 				}},
-				{"state", taskStates},
+				{column: "state", means: taskStates},
 			},
 			veto: []veto{rejectedApproval, {column: "state", values: []string{"4", "7"}, done: correlation.Unknown}},
 		},
-		"sc_req_item": {decide: []reading{{"state", taskStates}}, veto: []veto{rejectedApproval}},
-		"sc_task":     {decide: []reading{{"state", taskStates}}, veto: []veto{rejectedApproval}},
+		"sc_req_item": {decide: []reading{{column: "state", means: taskStates}}, veto: []veto{rejectedApproval}},
+		"sc_task":     {decide: []reading{{column: "state", means: taskStates}}, veto: []veto{rejectedApproval}},
 		"change_request": {
-			decide: []reading{{"state", map[string]correlation.Outcome{
+			decide: []reading{{column: "state", means: map[string]correlation.Outcome{
 				"-5": correlation.Pending, "-4": correlation.Pending, "-3": correlation.Pending, "-2": correlation.Pending,
 				"-1": correlation.Pending, "0": correlation.Pending, "3": correlation.Fulfilled, "4": correlation.Rejected,
 			}}},

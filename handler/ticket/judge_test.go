@@ -167,7 +167,7 @@ func TestTheColumnsAskedForAreAllThatIsLookedAt(t *testing.T) {
 func TestARulesOwnMeaningGoesBeforeTheTables(t *testing.T) {
 	t.Parallel()
 	r := BuiltIn()
-	own := meaning{decide: []reading{{"u_phase", map[string]correlation.Outcome{"provisioned": correlation.Fulfilled}}}, inactive: true}
+	own := meaning{decide: []reading{{column: "u_phase", means: map[string]correlation.Outcome{"provisioned": correlation.Fulfilled}}}, inactive: true}
 	r.rules = append([]rule{{name: "own", meanings: map[string]meaning{"sc_request": own}}}, r.rules...)
 	f := fields{"u_phase": "provisioned", "request_state": "closed_complete", "active": "true"}
 	if got := r.Judge("own", "sc_request", f); got.Outcome != correlation.Pending {

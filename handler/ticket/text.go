@@ -24,16 +24,23 @@ func limitOf(column string) int {
 	}
 }
 
+// oneLined says whether the column is a single line on ServiceNow's forms.
+func oneLined(column string) bool {
+	return column == "short_description" || column == "correlation_display"
+}
+
 // Names and the like are cut at this length, so that no single one of them pushes the rest out of the ticket.
 const nameLimit = 200
 
 // A view is what a template sees of a callout: texts for people, each on one line except the answers, without control characters.
 // What was not sent is "".
 type view struct {
-	Who          string // whom it is about, in a word: the name, or what else there is
-	For          string // the same with principal name or e-mail
-	Organization string // the connected organization that person comes from
-	By           string // the requestor, when another person
+	Target       personView // whom it is about
+	Requestor    personView // who asked for it
+	Who          string     // the target in a word: the name, or what else there is
+	For          string     // the same with principal name or e-mail
+	Organization string     // the connected organization that person comes from
+	By           string     // the requestor, when another person
 	OnBehalf     bool
 	Package      string
 	PackageText  string // the package's description
@@ -47,13 +54,25 @@ type view struct {
 	Effect       string // what closing the ticket does
 	Waits        bool
 
+	PackageID       string
+	CatalogID       string
+	PolicyID        string
 	RequestID       string
 	StageInstanceID string
+}
+
+// A personView is what a template sees of a person.
+type personView struct{ Name, PrincipalName, Email, ObjectID, Organization string }
+
+func newPersonView(p callout.Person) personView {
+	return personView{name(p.Name), name(p.PrincipalName), name(p.Email), name(p.ObjectID), name(p.Organization.Name)}
 }
 
 func newView(c *callout.Callout, deadline time.Time, onRejected string) *view {
 	target := c.Assigned.Target
 	v := &view{
+		Target:          newPersonView(target),
+		Requestor:       newPersonView(c.By),
 		Who:             short(target),
 		For:             long(target),
 		Organization:    name(target.Organization.Name),
@@ -67,6 +86,9 @@ func newView(c *callout.Callout, deadline time.Time, onRejected string) *view {
 		Family:          family(c),
 		Answers:         answers(c.Answers),
 		Waits:           c.WaitsForResume(),
+		PackageID:       id(c.Package.ID),
+		CatalogID:       id(c.Catalog.ID),
+		PolicyID:        id(c.Assigned.Policy.ID),
 		RequestID:       id(c.RequestID),
 		StageInstanceID: id(c.StageInstanceID),
 	}
@@ -74,7 +96,7 @@ func newView(c *callout.Callout, deadline time.Time, onRejected string) *view {
 		v.By = long(c.By)
 	}
 	if !deadline.IsZero() {
-		v.Deadline = deadline.UTC().Format("2006-01-02 15:04 UTC")
+		v.Deadline = deadline.UTC().Format(deadlineLayout)
 	}
 	v.Effect = effect(c, onRejected)
 	return v
@@ -114,9 +136,9 @@ func family(c *callout.Callout) string {
 
 // render executes t and cuts what is too long. The answers give way first, then the package's description and its name: the deadline, what closing
 // the ticket does and the ids stay.
-func (v *view) render(t *template.Template, limit int) (string, error) {
+func (v *view) render(t *template.Template, s *scope, limit int) (string, error) {
 	less := *v
-	text, err := less.execute(t)
+	text, err := execute(t, &less, s.funcs())
 	for _, part := range []*string{&less.Answers, &less.PackageText, &less.Package} {
 		over := length(text) - limit
 		if err != nil || over <= 0 {
@@ -124,18 +146,10 @@ func (v *view) render(t *template.Template, limit int) (string, error) {
 		}
 		if *part != "" {
 			*part = clip(*part, max(40, length(*part)-over))
-			text, err = less.execute(t)
+			text, err = execute(t, &less, s.funcs())
 		}
 	}
 	return clip(text, limit), err
-}
-
-func (v *view) execute(t *template.Template) (string, error) {
-	var b strings.Builder
-	if err := t.Execute(&b, v); err != nil {
-		return "", fmt.Errorf("execute: %w", err)
-	}
-	return strings.TrimSpace(b.String()), nil
 }
 
 // short names a person in a word.
@@ -180,12 +194,10 @@ func same(a, b callout.Person) bool {
 func answers(list []callout.Answer) string {
 	var b strings.Builder
 	for _, a := range list {
-		q, v := oneLine(a.Question), strings.TrimSpace(clean(a.Value))
+		q, v := oneLine(a.Question), setIn(a.Value)
 		if q == "" && v == "" {
 			continue
 		}
-		// Further lines of an answer are set in, so that none of them passes for a line of ours.
-		v = strings.ReplaceAll(v, "\n", "\n    ")
 		fmt.Fprintf(&b, "- %s: %s\n", cmp.Or(q, "(no question)"), cmp.Or(v, "(no answer)"))
 	}
 	return strings.TrimRight(b.String(), "\n")
