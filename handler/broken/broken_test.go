@@ -61,7 +61,7 @@ func TestEachBrokenBuildTurnsItsTestsRed(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d broken builds, each of which turned the tests red that it should", len(mutants))
+	t.Logf("counts: %d broken builds, each of which turned the tests red that it should", len(mutants))
 }
 
 // top is the name of the test function.

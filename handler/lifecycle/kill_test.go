@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +88,7 @@ func TestKilledAtAnyEffectItGoesOnToTheSameEnd(t *testing.T) {
 			times[effect]++
 		}
 	}
-	t.Logf("kill -9 before and after each effect of %d lives: %d effects × 2 sides = %d runs", len(crashLives), len(played)/2, len(played))
+	t.Logf("counts: kill -9 before and after each effect of %d lives: %d effects × 2 sides = %d runs", len(crashLives), len(played)/2, len(played))
 	if len(played) < 40 {
 		t.Error("a life has more effects than that: the wire does not see them all")
 	}
@@ -95,7 +96,12 @@ func TestKilledAtAnyEffectItGoesOnToTheSameEnd(t *testing.T) {
 		for _, p := range points[l.name] {
 			t.Run(l.name+" "+p.String(), func(t *testing.T) {
 				t.Parallel()
-				l.play(t, &p)
+				for range 3 {
+					if _, calls := l.play(t, &p); calls > 0 {
+						return
+					}
+				}
+				t.Fatal("three times, the machine was too slow for Entra's patience")
 			})
 		}
 	}
@@ -105,7 +111,7 @@ func TestKilledAtAnyEffectItGoesOnToTheSameEnd(t *testing.T) {
 func (l crashLife) record(t *testing.T) []string {
 	t.Helper()
 	for range 5 {
-		if effects, clean := l.play(t, nil); clean {
+		if effects, calls := l.play(t, nil); calls == 1 {
 			return effects
 		}
 	}
@@ -113,8 +119,9 @@ func (l crashLife) record(t *testing.T) []string {
 	return nil
 }
 
-// play plays the life, and kills the handler at a point of it; nil is none. It returns the effects, and whether Entra's callout was taken at once.
-func (l crashLife) play(t *testing.T, p *point) (effects []string, clean bool) {
+// play plays the life, and kills the handler at a point of it; nil is none. It returns the effects, and how often Entra called until its callout was
+// taken: 0 when it gave up, and there was no such life.
+func (l crashLife) play(t *testing.T, p *point) (effects []string, calls int) {
 	t.Helper()
 	x := &wire{}
 	w := newWorld(t, plan{
@@ -150,6 +157,16 @@ func (l crashLife) play(t *testing.T, p *point) (effects []string, clean bool) {
 	// From here on, nobody helps but the app itself, Entra's retries, and the people who close tickets.
 	key := fmtKey(request, w.nth(request, 0).ID)
 	w.opened(request)
+	r, err := w.entra.Await(w.ctx, request, func(r entra.Request) bool { return r.Callouts[0].Status != entra.StatusSent })
+	w.check(err)
+	if r.Callouts[0].Status == entra.StatusFailed {
+		for _, a := range r.Callouts[0].Attempts {
+			if a.Status == http.StatusAccepted {
+				t.Errorf("Entra was told 202 and gave up: %+v", r.Callouts[0].Attempts)
+			}
+		}
+		return nil, 0
+	}
 	l.act(w, request, 0)
 	if p != nil {
 		w.signalled("the handler to come to this point", killed)
@@ -175,13 +192,6 @@ func (l crashLife) play(t *testing.T, p *point) (effects []string, clean bool) {
 			}
 		}
 	}
-	r, err := w.entra.Await(w.ctx, request, func(r entra.Request) bool { // the app may be quicker than Entra's retry
-		a := r.Callouts[0].Attempts
-		return len(a) > 0 && a[len(a)-1].OK
-	})
-	if err != nil {
-		t.Errorf("the calls of Entra: %+v", r.Callouts[0].Attempts)
-	}
 	if l.told == "" {
 		w.until("the people at the ticket to be told", func() bool { return len(workNotes(w.ticket(request, 0))) > 0 })
 	}
@@ -192,7 +202,7 @@ func (l crashLife) play(t *testing.T, p *point) (effects []string, clean bool) {
 		t.Errorf("My Access shows %q for the request beside", r.MyAccess)
 	}
 	w.once(other)
-	return effects, len(r.Callouts[0].Attempts) == 1
+	return effects, len(c.Attempts)
 }
 
 // opened waits until the handler has on record that the ticket of the request's first callout is open. It looks at the storage

@@ -128,10 +128,10 @@ func report(t *testing.T, results []result, began time.Time) {
 	for _, n := range sum.Faults {
 		faults += n
 	}
-	t.Logf("simulated %d seeds: %d requests, %d lifecycles, %d steps, %.0f days, %d lines of log; %d faults and oddities; %d violations; took %s",
+	t.Logf("counts: simulated %d seeds: %d requests, %d lifecycles, %d steps, %.0f days, %d lines of log; %d faults and oddities; %d violations; took %s",
 		len(results), sum.Requests, sum.Lifecycles, sum.Steps, sum.Days, sum.Logged, faults, len(sum.Violations), time.Since(began).Round(time.Millisecond))
-	t.Logf("lifecycles by their end: %s", counts(sum.Ends))
-	t.Logf("faults and oddities: %s", counts(sum.Faults))
+	t.Logf("counts: lifecycles by their end: %s", counts(sum.Ends))
+	t.Logf("counts: faults and oddities: %s", counts(sum.Faults))
 }
 
 func counts(m map[string]int) string {

@@ -149,7 +149,7 @@ func TestTheSweepReadsWhatIsOpenAndNotTheHistory(t *testing.T) {
 				}
 				got := sweepUntilDone(t, w, &m, s)
 				results[fmt.Sprint(opn, ended)] = got
-				t.Logf("%9d ended, %6d open and due: %d sweeps, %d operations, %d entities read, the longest took %s", ended, opn, got.sweeps, got.operations, got.read, got.longest)
+				t.Logf("counts: %9d ended, %6d open and due: %d sweeps, %d operations, %d entities read, the longest took %s", ended, opn, got.sweeps, got.operations, got.read, got.longest)
 				for i := range opn {
 					if n := r.sent[storage.BulkRequest(i)]; n != 1 {
 						t.Fatalf("%d messages for number %d", n, i)
@@ -205,7 +205,7 @@ func purgeADay(t *testing.T, w *workflow.Workflow, s *storage.Store, m *meter, m
 	}
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
-	t.Logf("%9d ended on the oldest day are removed in %d sweeps, with %d operations and %d entities read; the heap has %d MB", purged, sweeps, operations, read, mem.HeapAlloc>>20)
+	t.Logf("counts: %9d ended on the oldest day are removed in %d sweeps, with %d operations and %d entities read; the heap has %d MB", purged, sweeps, operations, read, mem.HeapAlloc>>20)
 	if most := perDay*(4*10+4)/10 + sweeps*(scaleMany/1000+20); operations > most {
 		t.Errorf("%d operations to remove %d, at most %d are documented", operations, purged, most)
 	}

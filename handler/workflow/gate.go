@@ -25,7 +25,7 @@ const (
 )
 
 const (
-	gateShuts  = 3               // calls in a row that nobody served, whatever request they were for
+	gateShuts  = 3               // calls in a row that were not served, for more than one request
 	firstPause = 5 * time.Second // then as long as this, and twice as long after each trial that was not served
 	maxPause   = 5 * time.Minute
 	apart      = 250 * time.Millisecond // between those that are told to come back: when calls are served again they must not all come at once
@@ -48,10 +48,12 @@ type Memory struct {
 // NewMemory returns one that has seen nothing.
 func NewMemory() *Memory { return &Memory{gates: map[string]*gate{}} }
 
-// A gate stands before one kind of call for all requests of this process. When a few calls in a row were not served it shuts: from then on one
+// A gate stands before one kind of call for all requests of this process. When a few calls in a row, not all for one request, were not served it shuts: from then on one
 // call is let through from time to time as a trial, and the others are told how long to stay away. A call that is served opens it.
 type gate struct {
 	failed int       // calls in a row that were not served, while open
+	first  any       // whom the first of them was for
+	others bool      // and whether the others were for anybody else
 	trials int       // trials that were not served, while shut
 	since  time.Time // when it shut; zero while it is open
 	until  time.Time // no trial before
@@ -153,7 +155,12 @@ func (m *Memory) leave(ctx context.Context, op string, err error) {
 		*g = gate{}
 		return
 	case g.since.IsZero():
-		if g.failed++; g.failed < gateShuts && asked == 0 {
+		who := ctx.Value(correlationKey)
+		if g.failed++; g.failed == 1 {
+			g.first = who
+		}
+		g.others = g.others || who != g.first
+		if (g.failed < gateShuts || !g.others) && asked == 0 {
 			return
 		}
 		g.advice = fault.Advice(err)

@@ -74,7 +74,7 @@ func TestAWideOutageBurnsNobodysAttemptsAndEndsWithoutAStampede(t *testing.T) {
 		if busiest > (10+2)*4*3 { // four requests a second, of three calls each
 			t.Errorf("%d of %d calls within ten seconds", busiest, len(calls))
 		}
-		t.Logf("%d requests, down for %s: %d calls, %d attempts, at most %d by one; back within %s, at most %d of %d calls in 10 s",
+		t.Logf("counts: %d requests, down for %s: %d calls, %d attempts, at most %d by one; back within %s, at most %d of %d calls in 10 s",
 			many, back.Sub(start), attempts, attempts, most, took, busiest, len(calls))
 	})
 }

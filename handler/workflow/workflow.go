@@ -244,7 +244,10 @@ func (p Policy) delay(key correlation.Key, n int, asked time.Duration) (d time.D
 
 type contextKey int
 
-const invocationKey contextKey = 0
+const (
+	invocationKey  contextKey = 0
+	correlationKey contextKey = 1
+)
 
 // WithInvocation puts the host's invocation id into the context: it goes on the timeline and into messages.
 func WithInvocation(ctx context.Context, id string) context.Context {
@@ -256,7 +259,8 @@ func invocation(ctx context.Context) string {
 	return id
 }
 
-// withKey puts the ids on every log line from here on.
+// withKey puts the ids on every log line from here on, and lets the gates see whom a call is for.
 func withKey(ctx context.Context, key correlation.Key) context.Context {
+	ctx = context.WithValue(ctx, correlationKey, key)
 	return zerolog.Ctx(ctx).With().Str("requestId", key.Request).Str("stageInstanceId", key.Stage).Logger().WithContext(ctx)
 }
