@@ -510,8 +510,8 @@ func (l *loader) item(n ast.Node) *itemEntry {
 	if !slices.ContainsFunc(members, func(m member) bool { return m.key == "item" }) {
 		l.bad(at(n), "the catalogItem names no item")
 	}
-	if out.reference == "" {
-		l.warn(at(n), "the order has no reference: when ServiceNow's answer to it is lost, it cannot be found again; name a variable of the item that can hold 100 characters")
+	if !slices.ContainsFunc(members, func(m member) bool { return m.key == "reference" }) {
+		l.bad(at(n), "the catalogItem names no reference: the variable of the item that carries the correlation_id; an order of which ServiceNow's answer is lost is found again by it")
 	} else if slices.Contains(variables, out.reference) {
 		l.bad(at(n), "the variable %s carries the correlation_id (see reference) and a template; take one of them out", out.reference)
 	}
