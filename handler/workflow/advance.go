@@ -259,7 +259,9 @@ func (s *step) lookUp(ctx context.Context, drafts []ticket.Draft) error {
 		for _, column := range slices.Sorted(maps.Keys(d.Users)) {
 			who := d.Users[column]
 			err := s.refer(ctx, d, column, of, "ServiceNow has no active user with that principal name or e-mail address, or more than one",
-				func(ctx context.Context) (string, bool, error) { return s.tickets().FindUser(ctx, who.PrincipalName, who.Email) })
+				func(ctx context.Context) (string, bool, error) {
+					return s.tickets().FindUser(ctx, who.PrincipalName, who.Email)
+				})
 			if err != nil {
 				return err
 			}

@@ -117,8 +117,8 @@ func (s *step) toTell() {
 	}
 }
 
-// tellLease is how long one worker may be telling a ticket: a look, an attempt to close it, and a note.
-func (s *step) tellLease() time.Duration { return 3*s.p.CallTimeout + 5*time.Second }
+// tellLease is how long one worker may be telling a ticket: a look, an attempt to close it, another look, and a note.
+func (s *step) tellLease() time.Duration { return 4*s.p.CallTimeout + 5*time.Second }
 
 // tell writes the ending on the tickets that were left open, or closes them with it where the rule says how, and the outcome on those that have closed. It
 // returns false: nothing follows from it.
@@ -206,7 +206,7 @@ func (s *step) tellEnd(ctx context.Context, t *correlation.Ticket) (string, erro
 			call, stop := context.WithTimeout(ctx, s.p.CallTimeout)
 			defer stop()
 			if err = s.tickets().Update(call, t.Table, t.SysID, fields); err == nil {
-				return "closed ticket " + t.Number + ", which nobody needs any more", nil
+				return s.saidClosed(ctx, t), nil
 			}
 			if fault.ReasonOf(err).Temporary() {
 				return "", err
@@ -215,6 +215,20 @@ func (s *step) tellEnd(ctx context.Context, t *correlation.Ticket) (string, erro
 		s.c.Note(s.now(), fmt.Sprintf("ticket %s cannot be closed, and gets a work note only: %s", t.Number, brief(err)), invocation(ctx))
 	}
 	return "told ticket " + t.Number, s.note(ctx, t, text+" Closing it changes nothing in Entra.")
+}
+
+// saidClosed looks whether a ticket that we closed is closed: ServiceNow leaves out the columns that we may not write, and says nothing.
+func (s *step) saidClosed(ctx context.Context, t *correlation.Ticket) string {
+	v, err := s.read(ctx, t)
+	switch {
+	case err != nil:
+		return "closed ticket " + t.Number + ", which nobody needs any more; it could not be read since"
+	case v.Outcome == correlation.Pending:
+		return "told ticket " + t.Number + "; it was to be closed, and is still open (" + v.State + "): may the integration user write the columns that close it?"
+	default:
+		t.State = v.State
+		return "closed ticket " + t.Number + ", which nobody needs any more: " + v.State
+	}
 }
 
 // tellOutcome puts on a closed ticket what became of the request. It returns what it did.

@@ -110,7 +110,7 @@ func TestAtEveryCrashPointOfEveryLifeNothingIsLostAndNothingHappensTwice(t *test
 	if everything {
 		chosen = "all"
 	}
-	t.Logf("%d kinds of life (%d of the core) with %d crash points and %d failures at them; %d of these lived through (%s): %d hit",
+	t.Logf("counts: %d kinds of life (%d of the core) with %d crash points and %d failures at them; %d of these lived through (%s): %d hit",
 		len(kinds()), kindsOfCore.Load(), points.Load(), possible.Load(), lived.Load(), chosen, hits.Load())
 	if lived.Load() != hits.Load() {
 		t.Errorf("%d failures were planned, and %d hit", lived.Load(), hits.Load())
@@ -194,7 +194,7 @@ func TestAfterTwoFailuresInOneLifeNothingIsLostAndNothingHappensTwice(t *testing
 			})
 		}
 	})
-	t.Logf("%d pairs of failures (CRASH_SEED=%d): both hit in %d, of which in %d the second hit another effect than it would have without the first; in %d the life ended before the second",
+	t.Logf("counts: %d pairs of failures (CRASH_SEED=%d): both hit in %d, of which in %d the second hit another effect than it would have without the first; in %d the life ended before the second",
 		both.Load()+first.Load(), seed, both.Load(), changed.Load(), first.Load())
 	if both.Load() < pairs/2 {
 		t.Errorf("only %d of %d pairs were hit twice", both.Load(), pairs)
@@ -236,7 +236,7 @@ func TestAMessageThatComesTenTimesDoesWhatItDoesOnce(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d deliveries (CRASH_SEED=%d)", messages.Load(), seed)
+	t.Logf("counts: %d deliveries (CRASH_SEED=%d)", messages.Load(), seed)
 }
 
 // A message over which the process dies, or that fails, each time: the host gives up on it after five, and the sweep makes that visible.

@@ -120,11 +120,14 @@ func (k kind) swept() bool {
 	return slices.Contains([]ending{deleted, silent, withdrawn, expired}, k.ending)
 }
 
-// several are rules that open as many tickets as they are told, in tables of different meanings, and do with work that was not done what they are told.
+// several are rules that open as many tickets as they are told, in tables of different meanings, and do with work that was not done, and after all that,
+// what they are told.
 type several struct {
 	workflow.Rules
 	tickets    int
 	onRejected string
+	after      ticket.Aftercare
+	change     func([]ticket.Draft) // the drafts; nil leaves them as they are
 }
 
 var severalTables = []string{"sc_request", "incident", "change_request", "sc_task"}
@@ -141,16 +144,21 @@ func (r several) Choose(c *callout.Callout, deadline time.Time) (ticket.Choice, 
 		})
 	}
 	choice.OnRejected = r.onRejected
+	if r.change != nil {
+		r.change(choice.Drafts)
+	}
 	return choice, nil
 }
 
+func (r several) Aftercare(string) ticket.Aftercare { return r.after }
+
 // setup is the world that the kind needs.
 func (k kind) setup(s *setup) {
-	s.rules = several{builtIn(), k.tickets, map[ending]string{toCancel: ticket.OnRejectedCancel, toHold: ticket.OnRejectedHold}[k.ending]}
-	if r := s.rules.(several); r.onRejected == "" {
+	r := several{Rules: builtIn(), tickets: k.tickets, onRejected: map[ending]string{toCancel: ticket.OnRejectedCancel, toHold: ticket.OnRejectedHold}[k.ending]}
+	if r.onRejected == "" {
 		r.onRejected = ticket.OnRejectedDeny
-		s.rules = r
 	}
+	s.rules = r
 	if k.ending == denialRefused {
 		s.entra.RefuseDenialAt = []string{k.stage}
 	}

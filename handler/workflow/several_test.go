@@ -61,9 +61,8 @@ func TestOfSeveralTicketsAllHaveToBeDone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, nil, func(w *world) {
-				key := w.planned(c.onRejected, "sc_request", "incident", "change_request")
-				w.until(key, correlation.Open)
+			inWorld(t, func(s *setup) { s.rules = several{Rules: builtIn(), tickets: 3, onRejected: c.onRejected} }, func(w *world) {
+				key := w.opened()
 				for i, how := range c.how {
 					if got := w.load(key); got.State != correlation.Open || len(w.entra.Resumes("")) > 0 {
 						t.Fatalf("after %d of them it is %s", i, got.State)
@@ -151,10 +150,9 @@ func TestWithoutTimeForAllTheRestIsOpenedByAnotherMessage(t *testing.T) {
 }
 
 func TestTheLeaseIsLongEnoughForEachOfSeveralSlowTickets(t *testing.T) {
-	inWorld(t, nil, func(w *world) {
-		key := w.planned(ticket.OnRejectedDeny, "sc_request", "incident", "change_request", "sc_task")
+	inWorld(t, func(s *setup) { s.rules = several{Rules: builtIn(), tickets: 4} }, func(w *world) {
 		w.now.Faults.Add(misbehave.Fault{Match: "POST", DelayAnswer: 25 * time.Second})
-		w.until(key, correlation.Open)
+		key := w.opened()
 		if strings.Contains(w.timeline(key), "attempt") {
 			t.Errorf("it took more than one attempt:\n%s", w.timeline(key))
 		}
@@ -163,9 +161,8 @@ func TestTheLeaseIsLongEnoughForEachOfSeveralSlowTickets(t *testing.T) {
 }
 
 func TestOnlyTicketsThatAreStillOpenAreToldOfTheEnd(t *testing.T) {
-	inWorld(t, nil, func(w *world) {
-		key := w.planned(ticket.OnRejectedDeny, "sc_request", "incident", "change_request")
-		w.until(key, correlation.Open)
+	inWorld(t, func(s *setup) { s.rules = several{Rules: builtIn(), tickets: 3} }, func(w *world) {
+		key := w.opened()
 		w.closeOne(key, 1, servicenow.Closing{Outcome: servicenow.Complete})
 		w.pass(time.Minute)
 		if err := w.entra.Withdraw(key.Request); err != nil {
@@ -185,8 +182,9 @@ func TestOnlyTicketsThatAreStillOpenAreToldOfTheEnd(t *testing.T) {
 func TestWhenOneOfSeveralIsRefusedTheOthersAreNotForgotten(t *testing.T) {
 	inWorld(t, func(s *setup) {
 		s.now.Policies = []servicenow.Policy{{Table: "incident", Operation: servicenow.Create, Abort: "No incidents"}}
+		s.rules = several{Rules: builtIn(), tickets: 2}
 	}, func(w *world) {
-		key := w.planned(ticket.OnRejectedDeny, "sc_request", "incident")
+		key := w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
 		c := w.until(key, correlation.Failed)
 		if c.Tickets[0].Number == "" || c.Tickets[1].SysID != "" || !strings.Contains(c.Reason, "No incidents") {
 			t.Errorf("%+v, %q", c.Tickets, c.Reason)

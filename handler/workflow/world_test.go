@@ -164,10 +164,13 @@ func build(t *testing.T, s setup) *world {
 	return w
 }
 
+// columns are what is read of a ticket: what the built-in rules need, and what a rule of one's own may use.
+func columns(table string) []string { return append(builtIn().Columns(table), "close_notes") }
+
 // start starts a process of the function, which remembers nothing of those before it.
 func (w *world) start() *workflow.Workflow {
 	tickets, err := now.New(now.Config{
-		URL: "https://now.example", Auth: now.AuthBasic, Username: "bridge", Password: "secret", Columns: builtIn().Columns,
+		URL: "https://now.example", Auth: now.AuthBasic, Username: "bridge", Password: "secret", Columns: columns,
 		HTTPClient: &http.Client{Transport: caller{w.wire, "ServiceNow", w.now.Client().Transport}},
 	})
 	if err != nil {
@@ -557,31 +560,30 @@ func (w *world) says(key correlation.Key, text string) {
 	}
 }
 
-// notes returns the ticket's work notes.
+// notes returns the work notes of the one ticket, the oldest first.
 func (w *world) notes(key correlation.Key) []string {
 	w.Helper()
-	var out []string
-	for _, n := range w.ticket(key).Notes {
+	return workNotes(w.ticket(key))
+}
+
+// allNotes returns the work notes of all tickets of the request.
+func (w *world) allNotes(key correlation.Key) (all []string) {
+	w.Helper()
+	for i := 0; ; i++ {
+		list := w.now.ByCorrelation(key.TicketID(i))
+		if len(list) == 0 {
+			return all
+		}
+		all = append(all, workNotes(list[0])...)
+	}
+}
+
+func workNotes(t servicenow.Ticket) (out []string) {
+	for _, n := range t.Notes {
 		if n.Element == "work_notes" {
 			out = append(out, n.Text)
 		}
 	}
+	slices.Reverse(out)
 	return out
-}
-
-// allNotes returns the work notes of all tickets of the request, the first ticket's first.
-func (w *world) allNotes(key correlation.Key) []string {
-	w.Helper()
-	var out []string
-	for i := 0; ; i++ {
-		list := w.now.ByCorrelation(key.TicketID(i))
-		if len(list) == 0 {
-			return out
-		}
-		for _, n := range list[0].Notes {
-			if n.Element == "work_notes" {
-				out = append(out, n.Text)
-			}
-		}
-	}
 }
