@@ -28,8 +28,12 @@ func clientCertificate(certificate, key string) (*tls.Certificate, error) {
 			return nil, err
 		}
 	}
-	for rest := private; ; {
+	keys := 0
+	for rest := private; ; keys++ {
 		block, more := pem.Decode(rest)
+		for block != nil && !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			block, more = pem.Decode(more)
+		}
 		if block == nil {
 			break
 		}
@@ -37,6 +41,12 @@ func clientCertificate(certificate, key string) (*tls.Certificate, error) {
 			return nil, setting(keySetting, "holds a key that is encrypted; it must hold one without a password")
 		}
 		rest = more
+	}
+	switch {
+	case keys == 0 && key == "":
+		return nil, setting(keySetting, "is not set, and "+certificateSetting+" holds no private key beside the certificate")
+	case keys == 0:
+		return nil, setting(keySetting, "holds no private key in PEM")
 	}
 	pair, err := tls.X509KeyPair(chain, private)
 	if err == nil {
@@ -46,10 +56,8 @@ func clientCertificate(certificate, key string) (*tls.Certificate, error) {
 	switch text := err.Error(); {
 	case strings.Contains(text, "does not match"):
 		return nil, setting(keySetting, "is not the key of the certificate in "+certificateSetting)
-	case strings.Contains(text, "private key") && key != "":
-		return nil, setting(keySetting, "holds no private key in PEM")
 	case strings.Contains(text, "private key"):
-		return nil, setting(keySetting, "is not set, and "+certificateSetting+" holds no private key beside the certificate")
+		return nil, setting(keySetting, "holds a private key of a kind that cannot be used")
 	default:
 		return nil, setting(certificateSetting, "holds no certificate in PEM that can be read")
 	}

@@ -106,15 +106,6 @@ func meaning(status int) (own, page, nothing reasons) {
 
 func TestEveryStatusHasItsReason(t *testing.T) {
 	t.Parallel()
-	var status atomic.Int32
-	var shape atomic.Pointer[[2]string]
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", shape.Load()[0])
-		w.WriteHeader(int(status.Load()))
-		_, _ = w.Write([]byte(shape.Load()[1]))
-	}))
-	t.Cleanup(srv.Close)
-	c := client(t, Config{URL: srv.URL})
 	for s := 200; s < 600; s++ {
 		own, page, nothing := meaning(s)
 		for _, tc := range []struct {
@@ -126,8 +117,7 @@ func TestEveryStatusHasItsReason(t *testing.T) {
 			{"a page", [2]string{"text/html", "<html><body>A page</body></html>"}, page},
 			{"nothing", [2]string{"text/plain", ""}, nothing},
 		} {
-			status.Store(int32(s))
-			shape.Store(&tc.shape)
+			c := client(t, Config{HTTPClient: &http.Client{Transport: wire{s, http.Header{"Content-Type": {tc.shape[0]}}, tc.shape[1]}}})
 			for i, op := range operations {
 				err := op.call(t, c)
 				if err == nil {

@@ -83,6 +83,16 @@ func (i *Instance) CatalogItemID(name string) string {
 	return ""
 }
 
+// Variables are the answers to the questions of a requested item, by name; nil for one that was not ordered from the catalog.
+func (i *Instance) Variables(sysID string) map[string]string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if rec := i.records[sysID]; rec != nil {
+		return maps.Clone(rec.variables)
+	}
+	return nil
+}
+
 func (i *Instance) serveCatalog(c *call, path []string) *apiError {
 	i.mu.Lock()
 	defer i.mu.Unlock()
