@@ -188,8 +188,7 @@ func TestEverySettingThatTheHandlerReadsIsSet(t *testing.T) {
 	t.Parallel()
 	set := settings(t)
 	fromAzure := []string{ // set by Azure itself, or another way to say what is set
-		"FUNCTIONS_CUSTOMHANDLER_PORT", "WEBSITE_HOSTNAME", "WEBSITE_INSTANCE_ID", "WEBSITE_SKU", "WEBSITE_AUTH_ENABLED", "IDENTITY_ENDPOINT", "AzureWebJobsStorage", "AzureWebJobsStorage__accountName",
-		"TICKETS_FILE", // this version takes no rules file, and says so when one is named
+		"FUNCTIONS_CUSTOMHANDLER_PORT", "WEBSITE_HOSTNAME", "WEBSITE_INSTANCE_ID", "WEBSITE_SKU", "WEBSITE_AUTH_ENABLED", "IDENTITY_ENDPOINT", "FUNCTIONS_APP_ROOT_PATH", "AzureWebJobsStorage", "AzureWebJobsStorage__accountName",
 	}
 	handlers := reflect.TypeFor[setup.Settings]()
 	var read []string

@@ -97,6 +97,9 @@ param closeCallers string[] = []
 @description('When not empty, callouts for other catalogs than these (ids) are refused.')
 param catalogIds string[] = []
 
+@description('The rules file, relative to the folder of host.json. Empty: tickets.yaml there, and without it the built-in rules.')
+param ticketsFile string = ''
+
 @description('Who may see the console: easyauth, those whom App Service authentication lets in; empty: there is no console.')
 @allowed(['', 'easyauth'])
 param consoleAuth string = ''
@@ -223,6 +226,7 @@ module app 'modules/app.bicep' = {
       CLOSE_CALLERS: join(closeCallers, ',')
       CLOSE_HMAC_KEY: secretReference.closeHmacKey
       CATALOG_IDS: join(catalogIds, ',')
+      TICKETS_FILE: ticketsFile
       CONSOLE_AUTH: consoleAuth
       CHECK_INTERVAL: checkInterval
       RETENTION_DAYS: string(retentionDays)

@@ -15,7 +15,6 @@ import (
 	"ticketbridge/handler/host"
 	"ticketbridge/handler/servicenow"
 	"ticketbridge/handler/storage"
-	"ticketbridge/handler/ticket"
 	"ticketbridge/handler/workflow"
 )
 
@@ -51,7 +50,10 @@ func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, erro
 	if err != nil {
 		return nil, err
 	}
-	rules := ticket.BuiltIn()
+	rules, err := s.Rules()
+	if err != nil {
+		return nil, err
+	}
 	tickets, err := servicenow.New(servicenow.Config{
 		URL: s.ServiceNowURL, Auth: servicenow.Auth(s.ServiceNowAuth),
 		ClientID: s.ServiceNowClientID, ClientSecret: s.ServiceNowClientSecret,

@@ -64,6 +64,7 @@ type Settings struct {
 	WebsiteSKU       string `env:"WEBSITE_SKU"` // Flex Consumption has this one, and no WEBSITE_INSTANCE_ID
 	AppServiceAuthOn string `env:"WEBSITE_AUTH_ENABLED"`
 	IdentityEndpoint string `env:"IDENTITY_ENDPOINT"`
+	AppRoot          string `env:"FUNCTIONS_APP_ROOT_PATH"` // the folder of host.json
 }
 
 // Read reads the settings from an environment of NAME=value lines. Its error names every setting that is wrong, what it held (never a
@@ -96,9 +97,6 @@ func Read(environ []string) (Settings, error) {
 	}
 	if level, err := zerolog.ParseLevel(s.LogLevel); err != nil || level == zerolog.NoLevel {
 		p.add("LOG_LEVEL", s.LogLevel, "trace, debug, info, warn or error")
-	}
-	if s.TicketsFile != "" {
-		p.add("TICKETS_FILE", s.TicketsFile, "nothing: this version has the built-in ticket rules only")
 	}
 	return s, p.err()
 }

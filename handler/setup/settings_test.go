@@ -37,7 +37,6 @@ func TestAWrongSettingIsNamedWithWhatItHeldAndShouldHold(t *testing.T) {
 		{"settle too short", "SERVICENOW_SETTLE=1ms", "SERVICENOW_SETTLE", "from 1s"},
 		{"Graph's time-out beyond what the function has", "GRAPH_TIMEOUT=2m", "GRAPH_TIMEOUT", "from 1s to 30s"},
 		{"Graph's time-out not a duration", "GRAPH_TIMEOUT=soon", "GRAPH_TIMEOUT", `holds "soon"; it must hold a duration`},
-		{"a rules file, which is not read", "TICKETS_FILE=ours.yaml", "TICKETS_FILE", "built-in ticket rules only"},
 		{"check interval too long", "CHECK_INTERVAL=48h", "CHECK_INTERVAL", "to 24h"},
 		{"days not a number", "RETENTION_DAYS=quarter", "RETENTION_DAYS", `holds "quarter"; it must hold a number of days`},
 		{"days below none", "RETENTION_DAYS=-1", "RETENTION_DAYS", "from 1 to 36500, or 0 to keep"},
