@@ -15,6 +15,7 @@ import (
 	"ticketbridge/handler/host"
 	"ticketbridge/handler/servicenow"
 	"ticketbridge/handler/storage"
+	"ticketbridge/handler/ticket"
 	"ticketbridge/handler/workflow"
 )
 
@@ -54,13 +55,7 @@ func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, erro
 	if err != nil {
 		return nil, err
 	}
-	tickets, err := servicenow.New(servicenow.Config{
-		URL: s.ServiceNowURL, Auth: servicenow.Auth(s.ServiceNowAuth),
-		ClientID: s.ServiceNowClientID, ClientSecret: s.ServiceNowClientSecret,
-		Username: s.ServiceNowUsername, Password: s.ServiceNowPassword, APIKey: s.ServiceNowAPIKey,
-		Audience: s.ServiceNowAudience, Credential: credential,
-		Timeout: s.ServiceNowTimeout, Columns: rules.Columns,
-	})
+	tickets, err := s.ServiceNow(rules)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +97,22 @@ func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, erro
 		},
 		Callout: callout, Close: closing, Console: pages,
 	}, nil
+}
+
+// ServiceNow returns the client of the instance, which reads the columns that the rules ask for. It calls nobody.
+func (s *Settings) ServiceNow(rules *ticket.Rules) (*servicenow.Client, error) {
+	credential, err := s.credential(s.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	return servicenow.New(servicenow.Config{
+		URL: s.ServiceNowURL, Auth: servicenow.Auth(s.ServiceNowAuth),
+		ClientID: s.ServiceNowClientID, ClientSecret: s.ServiceNowClientSecret,
+		Username: s.ServiceNowUsername, Password: s.ServiceNowPassword, APIKey: s.ServiceNowAPIKey,
+		Audience: s.ServiceNowAudience, Credential: credential,
+		Certificate: s.ServiceNowCertificate, PrivateKey: s.ServiceNowPrivateKey, Headers: s.ServiceNowHeaders,
+		Timeout: s.ServiceNowTimeout, Columns: rules.Columns,
+	})
 }
 
 // Server returns what answers the Functions host. The keys with which callers' tokens are checked begin to be fetched, so that the first caller

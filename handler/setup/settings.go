@@ -34,6 +34,9 @@ type Settings struct {
 	ServiceNowPassword     string        `env:"SERVICENOW_PASSWORD"`
 	ServiceNowAPIKey       string        `env:"SERVICENOW_API_KEY"`
 	ServiceNowAudience     string        `env:"SERVICENOW_AUDIENCE"`
+	ServiceNowCertificate  string        `env:"SERVICENOW_CERTIFICATE"`
+	ServiceNowPrivateKey   string        `env:"SERVICENOW_PRIVATE_KEY"`
+	ServiceNowHeaders      string        `env:"SERVICENOW_HEADERS"`
 	ServiceNowTimeout      time.Duration `env:"SERVICENOW_TIMEOUT" envDefault:"30s"`
 	ServiceNowSettle       time.Duration `env:"SERVICENOW_SETTLE" envDefault:"65s"`
 
@@ -107,6 +110,12 @@ func ReadStorage(environ []string) (Settings, error) {
 	return s, p.err()
 }
 
+// ReadRules reads the settings for a command that only looks into the rules file: what else is wrong or missing is not looked at.
+func ReadRules(environ []string) Settings {
+	s, _ := parse(environ)
+	return s
+}
+
 func parse(environ []string) (s Settings, p problems) {
 	values := map[string]string{}
 	for _, line := range environ {
@@ -166,7 +175,7 @@ func (s *Settings) checkTimes(p *problems) {
 // Secret says whether a setting's value must never be shown.
 func Secret(name string) bool {
 	switch name {
-	case "AzureWebJobsStorage", "SERVICENOW_CLIENT_SECRET", "SERVICENOW_PASSWORD", "SERVICENOW_API_KEY", "CLOSE_HMAC_KEY":
+	case "AzureWebJobsStorage", "SERVICENOW_CLIENT_SECRET", "SERVICENOW_PASSWORD", "SERVICENOW_API_KEY", "SERVICENOW_CERTIFICATE", "SERVICENOW_PRIVATE_KEY", "SERVICENOW_HEADERS", "CLOSE_HMAC_KEY":
 		return true
 	default:
 		return false
