@@ -19,7 +19,11 @@ func TestAFaultyFileIsRefusedWithEveryErrorAndItsPlace(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			rules, err := ReadFile(file)
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules, err := Load(filepath.Base(file), source)
 			if err == nil || rules != nil {
 				t.Fatal("it is taken")
 			}

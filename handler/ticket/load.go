@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,16 +46,16 @@ var cancelled = map[string]map[string]string{
 	"change_request": {"state": "4"},
 }
 
-// ReadFile reads a rules file; see Load.
+// ReadFile reads a rules file, and calls it by its path in messages; see Load.
 func ReadFile(path string) (*Rules, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
 	}
-	return Load(filepath.Base(path), text)
+	return Load(path, text)
 }
 
-// Load reads rules from the text of a file; name is what the file is called in messages. Its error is Problems: all that is wrong with the file.
+// Load reads rules from the text of a file; name is what the file is called in messages. Its error is Problems, all that is wrong with the file.
 func Load(name string, text []byte) (*Rules, error) {
 	r := &reader{file: name}
 	root := r.parse(text)

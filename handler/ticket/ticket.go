@@ -1,5 +1,5 @@
 // Package ticket decides which ServiceNow tickets a callout needs, what stands in them, and what a ticket's fields say about the work:
-// open, done, not done, or something that nobody mapped. It does no I/O.
+// open, done, not done, or something that nobody mapped. But for reading the rules file it does no I/O.
 package ticket
 
 import (
