@@ -100,3 +100,91 @@ func TestAnItemInsertedThroughTheTableAPIStartsNoFlow(t *testing.T) {
 		t.Errorf("%d records, want the item alone", len(all))
 	}
 }
+
+func TestTheVariablesOfAnOrderAreFoundInTheTablesThatKeepThem(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *servicenow.Config) {
+		c.Catalog[0].Variables = append(c.Catalog[0].Variables, servicenow.Variable{Name: "cost_centre", Set: "accounting"}, servicenow.Variable{Name: "room", Set: "accounting"})
+	})
+	s.do("POST", orderNow, order(map[string]any{"stage_instance_id": "first", "cost_centre": "4711"})).want(200)
+	s.do("POST", orderNow, order(map[string]any{"stage_instance_id": "second"})).want(200)
+	kept := func(query string) []map[string]any {
+		return s.query("sc_item_option_mtom", query, "sysparm_fields", "request_item,request_item.number,sc_item_option.value,sc_item_option.item_option_new.name", "sysparm_exclude_reference_link", "true")
+	}
+	rows := kept("sc_item_option.value=first")
+	if len(rows) != 1 || rows[0]["request_item.number"] != "RITM0010001" || rows[0]["sc_item_option.item_option_new.name"] != "stage_instance_id" {
+		t.Fatalf("%v", rows)
+	}
+	if got := s.Variables(rows[0]["request_item"].(string)); got["stage_instance_id"] != "first" || got["cost_centre"] != "4711" {
+		t.Errorf("%v", got)
+	}
+	if rows := kept("request_item=" + rows[0]["request_item"].(string)); len(rows) != 4 {
+		t.Errorf("%d variables, want 4: %v", len(rows), rows)
+	}
+	s.do("POST", "/api/now/v2/table/sc_item_option_mtom", map[string]string{}).fails(403) // the instance alone writes these
+	if s.Variables("nonesuch") != nil {
+		t.Error("variables of nothing")
+	}
+}
+
+func TestWhatIsInAVariableSetIsNotListedWithTheItem(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *servicenow.Config) {
+		c.Catalog[0].Variables = append(c.Catalog[0].Variables, servicenow.Variable{Name: "cost_centre", Set: "accounting", Mandatory: true})
+	})
+	var names []string
+	for _, v := range s.do("GET", "/api/sn_sc/servicecatalog/items/"+itemID, nil).want(200).result()["variables"].([]any) {
+		names = append(names, v.(map[string]any)["name"].(string))
+	}
+	if fmt.Sprint(names) != "[stage_instance_id package accounting]" {
+		t.Errorf("listed are %v", names)
+	}
+	sets := s.query("io_set_item", "sc_cat_item="+itemID, "sysparm_exclude_reference_link", "true")
+	if len(sets) != 1 {
+		t.Fatalf("%v", sets)
+	}
+	if got := s.query("item_option_new", fmt.Sprintf("variable_set=%s", sets[0]["variable_set"])); len(got) != 1 || got[0]["name"] != "cost_centre" || got[0]["mandatory"] != "true" {
+		t.Errorf("%v", got)
+	}
+	if message, detail := s.do("POST", orderNow, order(map[string]any{"stage_instance_id": "x"})).fails(400); message != "Mandatory Variables are required" || detail != nil {
+		t.Errorf("%q, %v: the catalog does not say which", message, detail)
+	}
+}
+
+func TestWhatMayNotBeOrderedIsRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *servicenow.Config) {
+		c.Catalog = append(c.Catalog, servicenow.CatalogItem{Name: "Not for you", Restricted: true}, servicenow.CatalogItem{Name: "Report a fault", RecordProducer: true})
+	})
+	item := func(name string) string { return "/api/sn_sc/servicecatalog/items/" + s.CatalogItemID(name) }
+	for _, call := range [][2]string{{"GET", item("Not for you")}, {"POST", item("Not for you") + "/order_now"}} {
+		if message, _ := s.do(call[0], call[1], order(nil)).fails(400); message != "Security constraints prevent ordering of Item" {
+			t.Errorf("%v: %s", call, message)
+		}
+	}
+	if got := s.do("GET", item("Report a fault"), nil).want(200).result(); got["type"] != "record_producer" {
+		t.Errorf("%v", got)
+	}
+	if message, _ := s.do("POST", item("Report a fault")+"/order_now", order(nil)).fails(404); message != "Invalid Request" {
+		t.Error(message)
+	}
+	if n := len(s.Tickets("task")); n != 0 {
+		t.Errorf("%d records", n)
+	}
+}
+
+func TestTheSampleItemCanBeOrderedWithItsReference(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *servicenow.Config) {
+		c.Catalog, c.Groups = append(c.Catalog, servicenow.SampleItem()), []string{servicenow.SampleGroup}
+	})
+	path := "/api/sn_sc/servicecatalog/items/" + s.CatalogItemID(servicenow.SampleItem().Name) + "/order_now"
+	s.do("POST", path, order(map[string]any{"correlation_id": "a/b"})).fails(400)
+	s.do("POST", path, order(map[string]any{"correlation_id": "a/b", "access_package": "Sales"})).want(200)
+	if got := s.query("sys_user_group", "name="+servicenow.SampleGroup); len(got) != 1 || got[0]["active"] != "true" {
+		t.Errorf("%v", got)
+	}
+	if n := len(s.Tickets("sc_task")); n != 2 {
+		t.Errorf("%d tasks", n)
+	}
+}

@@ -36,7 +36,7 @@ func nowSDK(t *testing.T, s *site, env []string, args ...string) (out string, er
 	cmd.Dir = home
 	cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "SN_SDK_NODE_ENV=SN_SDK_CI_INSTALL", "SN_SDK_INSTANCE_URL=" + s.url,
-		"NO_PROXY=127.0.0.1",
+		"NO_PROXY=127.0.0.1", "NODE_ENV=test", // with which it reports its use to nobody
 	}, env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
