@@ -157,6 +157,20 @@ func TestARowWhoseSenderDiedIsSentByTheScheduledScript(t *testing.T) {
 	})
 }
 
+func TestARowWhoseSenderDiesInTheCallIsTriedAgainLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	inWorld(t, callers.Config{}, func(w *world) {
+		_, ticket := w.opened()
+		w.instance.dies = true
+		w.instance.close(ticket.SysID, complete)
+		w.pass(30 * time.Minute)
+		w.want(w.instance.row(), map[string]string{"state": "waiting", "attempts": "5"}) // after 1, 3, 7, 15 minutes
+		w.instance.dies = false
+		w.pass(time.Minute)
+		w.want(w.instance.row(), map[string]string{"state": "acknowledged", "attempts": "6"})
+	})
+}
+
 func TestARefusalIsVisibleInTheOutboxAndEndsAsFailed(t *testing.T) {
 	t.Parallel()
 	inWorld(t, callers.Config{}, func(w *world) {
@@ -285,7 +299,7 @@ func TestATicketThatIsNotOursIsNotSent(t *testing.T) {
 	const ours = "7d1f0a52-6c1e-4e0b-9a3c-0d8f5f2b7a11/c0a6e2d4-52f7-4a9e-8f0e-1b6f9d3c2e77"
 	for name, fields := range map[string]map[string]string{
 		"no correlation":        {},
-		"another system's":      {"correlation_display": "monitoring", "correlation_id": ours},
+		"another system's":      {"correlation_display": "monitoring", "correlation_id": "alert/42"},
 		"another kind of id":    {"correlation_display": "ticketbridge", "correlation_id": "INC-42"},
 		"an id with more in it": {"correlation_display": "ticketbridge", "correlation_id": ours + "/2x"},
 		"no id":                 {"correlation_display": "ticketbridge"},
@@ -316,7 +330,7 @@ func TestEveryKindOfTicketIsNoticedWhenItClosesAndNotBefore(t *testing.T) {
 			for _, how := range []servicenow.Outcome{servicenow.Complete, servicenow.Incomplete, servicenow.Cancelled, servicenow.Rejected} {
 				n++
 				id := "7d1f0a52-6c1e-4e0b-9a3c-0d8f5f2b7a11/c0a6e2d4-52f7-4a9e-8f0e-" + strings.Repeat("0", 9) + strconv.Itoa(100+n)
-				sysID, err := w.instance.tickets.Insert(table, map[string]string{"correlation_display": "ticketbridge", "correlation_id": id})
+				sysID, err := w.instance.tickets.Insert(table, map[string]string{"correlation_id": id}) // what else is in it is for tickets.yaml to say
 				w.check(err)
 				w.instance.close(sysID, servicenow.Closing{Fields: map[string]string{"state": "2", "short_description": "being worked on"}})
 				w.instance.close(sysID, servicenow.Closing{Notes: "nearly"})
@@ -335,6 +349,21 @@ func TestEveryKindOfTicketIsNoticedWhenItClosesAndNotBefore(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// An item whose approval was rejected may stay active, until its flow or nobody ends it.
+func TestARejectionIsToldAlthoughTheTicketStaysActive(t *testing.T) {
+	t.Parallel()
+	inWorld(t, callers.Config{}, func(w *world) {
+		id := "7d1f0a52-6c1e-4e0b-9a3c-0d8f5f2b7a11/c0a6e2d4-52f7-4a9e-8f0e-1b6f9d3c2e77"
+		sysID, err := w.instance.tickets.Insert("sc_req_item", map[string]string{"correlation_display": "ticketbridge", "correlation_id": id})
+		w.check(err)
+		w.instance.close(sysID, servicenow.Closing{Fields: map[string]string{"approval": "rejected"}})
+		if !w.instance.ticket(sysID).Active {
+			w.Fatal("the stand-in ended the ticket: it shows nothing here")
+		}
+		w.want(w.instance.row(), map[string]string{"state": "acknowledged"})
 	})
 }
 

@@ -194,3 +194,28 @@ func (a *built) scripts() map[string]string {
 }
 
 func errorf(format string, args ...any) error { return fmt.Errorf(format, args...) }
+
+// A property, role, column or test that the page of the installation does not name is one that nobody sets, grants, fills or runs.
+func TestTheInstallationsPageNamesWhatAnAdministratorMeets(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/servicenow-app.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := app(t)
+	named := func(what string) {
+		if !strings.Contains(string(text), what) {
+			t.Errorf("the page does not name %s", what)
+		}
+	}
+	for _, table := range []string{"sys_properties", "sys_user_role", "sys_atf_test", "sys_script"} {
+		for _, r := range a.all(table) {
+			named(r.fields["name"])
+		}
+	}
+	for _, r := range a.all("sys_dictionary") {
+		if r.fields["name"] == "task" {
+			named("`" + r.fields["element"] + "` | " + r.fields["column_label"] + " |")
+		}
+	}
+}

@@ -68,7 +68,8 @@ Record({
     },
 })
 
-// A rule on another scope's table may only be async, and then "changes" is known to its condition alone. It is on task, so it sees every kind of ticket. Closed
+// A rule on another scope's table may only be async, and then "changes" is known to its condition alone. It is on task, so it sees every kind of ticket. Ours have a
+// correlation_id with a slash in it, which the script looks at more closely; correlation_display is whatever tickets.yaml makes of it. Closed
 // is: no longer active; closed otherwise than before; rejected by an approver; or, for what stays active then, resolved (an incident's state 6).
 BusinessRule({
     $id: Now.ID['rule-closed'],
@@ -80,6 +81,6 @@ BusinessRule({
     order: 1000,
     priority: 100,
     active: true,
-    filterCondition: 'correlation_display=ticketbridge^correlation_idISNOTEMPTY^activeCHANGESTOfalse^NQcorrelation_display=ticketbridge^correlation_idISNOTEMPTY^active=false^stateVALCHANGES^NQcorrelation_display=ticketbridge^correlation_idISNOTEMPTY^approvalCHANGESTOrejected^NQcorrelation_display=ticketbridge^correlation_idISNOTEMPTY^sys_class_name=incident^stateCHANGESTO6',
+    filterCondition: 'correlation_idLIKE/^activeCHANGESTOfalse^NQcorrelation_idLIKE/^active=false^stateVALCHANGES^NQcorrelation_idLIKE/^approvalCHANGESTOrejected^NQcorrelation_idLIKE/^sys_class_name=incident^stateCHANGESTO6',
     script: Now.include('../scripts/closed.js'),
 })
