@@ -355,7 +355,7 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 			for _, extra := range found[1:] {
 				s.c.Note(s.now(), "there is a second ticket with the same correlation_id, which is not used: "+extra.Number, invocation(ctx))
 			}
-			return found[0], s.complete(ctx, t, found[0], id)
+			return found[0], s.complete(ctx, t, found[0])
 		}
 	}
 	// Whoever takes over after the lease must find what this call creates: so do not start it when the lease has too little left.

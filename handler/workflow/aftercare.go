@@ -53,20 +53,20 @@ func ordered(i *correlation.Item) *ticket.Item {
 	return out
 }
 
-// complete sets what an order that was found still lacks, when the attempt that made it ended before it could: its correlation_id, by which notifications
-// and people find the request, and the columns of its rule.
-func (s *step) complete(ctx context.Context, t correlation.Ticket, found ticket.Record, id string) error {
-	if t.Item == nil || found.CorrelationID == id {
+// complete sets the columns of an order that was found: the attempt that made it may have ended before it could. That they are refused is for the timeline: people
+// have the ticket. The error is one that time may mend.
+func (s *step) complete(ctx context.Context, t correlation.Ticket, found ticket.Record) error {
+	if t.Item == nil || len(t.Fields) == 0 {
 		return nil
 	}
-	fields := maps.Clone(t.Fields)
-	if fields == nil {
-		fields = map[string]string{}
-	}
-	fields["correlation_id"] = id
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 	defer cancel()
-	if err := s.tickets().Update(call, t.Table, found.SysID, fields); err != nil {
+	err := s.tickets().Update(call, t.Table, found.SysID, t.Fields)
+	if err != nil && !fault.ReasonOf(err).Temporary() {
+		s.c.Note(s.now(), "the columns of "+found.Number+" could not be set: "+brief(err), invocation(ctx))
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("set the columns of %s: %w", found.Number, err)
 	}
 	return nil

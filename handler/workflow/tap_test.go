@@ -153,8 +153,13 @@ type tappedTickets struct {
 	tap *tap
 }
 
+func (t tappedTickets) through(ctx context.Context, op string, do func() error) error {
+	defer dieWith(ctx)
+	return t.tap.through(op, do)
+}
+
 func (t tappedTickets) Find(ctx context.Context, table, id string) (found []ticket.Record, err error) {
-	err = t.tap.through("find ticket", func() (err error) { found, err = t.Tickets.Find(ctx, table, id); return err })
+	err = t.through(ctx, "find ticket", func() (err error) { found, err = t.Tickets.Find(ctx, table, id); return err })
 	return found, err
 }
 
@@ -162,31 +167,31 @@ func (t tappedTickets) Create(ctx context.Context, d ticket.Draft, id string) (r
 	if id == t.tap.never.TicketID(0) {
 		return rec, &fault.Error{Op: "create ticket", Reason: fault.Unreachable, Detail: "this one is never served"}
 	}
-	err = t.tap.through("create ticket", func() (err error) { rec, err = t.Tickets.Create(ctx, d, id); return err })
+	err = t.through(ctx, "create ticket", func() (err error) { rec, err = t.Tickets.Create(ctx, d, id); return err })
 	return rec, err
 }
 
 func (t tappedTickets) Read(ctx context.Context, table, sysID string) (rec ticket.Record, err error) {
-	err = t.tap.through("read ticket", func() (err error) { rec, err = t.Tickets.Read(ctx, table, sysID); return err })
+	err = t.through(ctx, "read ticket", func() (err error) { rec, err = t.Tickets.Read(ctx, table, sysID); return err })
 	return rec, err
 }
 
 func (t tappedTickets) Note(ctx context.Context, table, sysID, text string) error {
-	return t.tap.through("note", func() error { return t.Tickets.Note(ctx, table, sysID, text) })
+	return t.through(ctx, "note", func() error { return t.Tickets.Note(ctx, table, sysID, text) })
 }
 
 func (t tappedTickets) FindUser(ctx context.Context, principalName, email string) (sysID string, found bool, err error) {
-	err = t.tap.through("find user", func() (err error) { sysID, found, err = t.Tickets.FindUser(ctx, principalName, email); return err })
+	err = t.through(ctx, "find user", func() (err error) { sysID, found, err = t.Tickets.FindUser(ctx, principalName, email); return err })
 	return sysID, found, err
 }
 
 func (t tappedTickets) FindGroup(ctx context.Context, name string) (sysID string, found bool, err error) {
-	err = t.tap.through("find group", func() (err error) { sysID, found, err = t.Tickets.FindGroup(ctx, name); return err })
+	err = t.through(ctx, "find group", func() (err error) { sysID, found, err = t.Tickets.FindGroup(ctx, name); return err })
 	return sysID, found, err
 }
 
 func (t tappedTickets) Update(ctx context.Context, table, sysID string, fields map[string]string) error {
-	return t.tap.through("update", func() error { return t.Tickets.Update(ctx, table, sysID, fields) })
+	return t.through(ctx, "update", func() error { return t.Tickets.Update(ctx, table, sysID, fields) })
 }
 
 type tappedRequests struct {
@@ -194,11 +199,16 @@ type tappedRequests struct {
 	tap *tap
 }
 
+func (r tappedRequests) through(ctx context.Context, op string, do func() error) error {
+	defer dieWith(ctx)
+	return r.tap.through(op, do)
+}
+
 func (r tappedRequests) Answer(ctx context.Context, key correlation.Key, stage string, d workflow.Decision, detail string) error {
-	return r.tap.through("answer", func() error { return r.Requests.Answer(ctx, key, stage, d, detail) })
+	return r.through(ctx, "answer", func() error { return r.Requests.Answer(ctx, key, stage, d, detail) })
 }
 
 func (r tappedRequests) Read(ctx context.Context, key correlation.Key) (st workflow.RequestStatus, err error) {
-	err = r.tap.through("ask", func() (err error) { st, err = r.Requests.Read(ctx, key); return err })
+	err = r.through(ctx, "ask", func() (err error) { st, err = r.Requests.Read(ctx, key); return err })
 	return st, err
 }

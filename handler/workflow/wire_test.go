@@ -16,7 +16,17 @@ import (
 )
 
 // A process is one of the function's: what runs in it dies with it.
-type process struct{ dead atomic.Bool }
+type process struct {
+	dead  atomic.Bool
+	dying atomic.Bool // it was killed over an HTTP call, which may be made by a goroutine of the client's: whoever waits for that ends it
+}
+
+// dieWith ends an invocation whose process was killed over a call that it has just made.
+func dieWith(ctx context.Context) {
+	if a, ok := ctx.Value(actorKey{}).(actor); ok && a.process.dying.Load() {
+		panic(killed{})
+	}
+}
 
 // An actor is an invocation: in which process, and what it does (callout, ticket closed, advance, sweep). It goes with the context, so that the wire knows
 // the function's calls from those of the host and of the test.
@@ -132,6 +142,14 @@ func (c caller) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	if !ok {
 		return c.next.RoundTrip(req)
 	}
+	defer func() {
+		if p := recover(); p == (killed{}) {
+			a.process.dying.Store(true)
+			res, err = nil, io.ErrUnexpectedEOF
+		} else if p != nil {
+			panic(p)
+		}
+	}()
 	err = c.wire.meet(ctx, a, effect{a.doing, c.whom + " " + req.Method + " " + place(req.URL.Path)}, 5*time.Minute, func() error {
 		if ctx.Err() != nil { // it was on its way when its caller gave up
 			late, err := c.next.RoundTrip(req.WithContext(context.WithoutCancel(ctx)))
@@ -166,7 +184,7 @@ func place(path string) string {
 
 // meet lets an effect meet its fate. Whoever gives up waits as long as its context lasts, and no longer than patience.
 func (x *wire) meet(ctx context.Context, a actor, e effect, patience time.Duration, do func() error, broken func(string) error) error {
-	if a.process.dead.Load() {
+	if a.process.dead.Load() || a.process.dying.Load() {
 		panic(killed{})
 	}
 	x.mu.Lock()
@@ -218,7 +236,7 @@ func (x *wire) meet(ctx context.Context, a actor, e effect, patience time.Durati
 	default:
 		err = do()
 	}
-	if a.process.dead.Load() { // killed while it waited
+	if a.process.dead.Load() || a.process.dying.Load() { // killed while it waited
 		panic(killed{})
 	}
 	return err
