@@ -30,18 +30,21 @@ type lookup[T any] struct {
 	until time.Time // zero while it is under way
 }
 
-// get returns what is kept under the key, or else what fetch returns. fetch serves everybody who waits for it, so it does not end with the first one's
-// patience; it has to end by itself.
+// get returns what is kept under the key, or else what fetch returns, called by the first who asks, in his goroutine and with his patience.
 func (l *lookups[T]) get(ctx context.Context, op, key string, fetch func(context.Context) (T, bool, error)) (value T, found bool, err error) {
 	l.mu.Lock()
 	e := l.kept[key]
-	if e == nil || !e.until.IsZero() && !time.Now().Before(e.until) {
-		e = &lookup[T]{done: make(chan struct{})}
+	first := e == nil || !e.until.IsZero() && !time.Now().Before(e.until)
+	if first {
+		e = &lookup[T]{done: make(chan struct{}), err: &fault.Error{Op: op, Reason: fault.Unreachable, Detail: "whoever asked first did not come to an end"}}
 		l.makeRoom()
 		l.kept[key] = e
-		go l.run(context.WithoutCancel(ctx), key, e, fetch)
 	}
 	l.mu.Unlock()
+	if first {
+		l.run(ctx, key, e, fetch)
+		return e.value, e.found, e.err
+	}
 	select {
 	case <-e.done:
 		return e.value, e.found, e.err
@@ -51,20 +54,22 @@ func (l *lookups[T]) get(ctx context.Context, op, key string, fetch func(context
 }
 
 func (l *lookups[T]) run(ctx context.Context, key string, e *lookup[T], fetch func(context.Context) (T, bool, error)) {
-	defer close(e.done)
-	e.value, e.found, e.err = fetch(ctx)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case e.err != nil:
-		if l.kept[key] == e {
-			delete(l.kept, key)
+	defer func() { // also when fetch panics
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		switch {
+		case e.err != nil:
+			if l.kept[key] == e {
+				delete(l.kept, key)
+			}
+		case e.found:
+			e.until = time.Now().Add(keepFound)
+		default:
+			e.until = time.Now().Add(keepNotFound)
 		}
-	case e.found:
-		e.until = time.Now().Add(keepFound)
-	default:
-		e.until = time.Now().Add(keepNotFound)
-	}
+		close(e.done)
+	}()
+	e.value, e.found, e.err = fetch(ctx)
 }
 
 // makeRoom removes what is out of date when there is too much, or else what will be first. What is under way is not counted against the limit: each

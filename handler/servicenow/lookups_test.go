@@ -65,11 +65,12 @@ func TestHoweverManyAskAtOnceItIsLookedUpOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, nil)
 		s.Faults.Add(misbehave.Fault{Match: "GET", Delay: time.Second})
-		// The first one gives up while the answer is on its way; the others get it all the same.
+		// Who gives up while the answer is on its way has none; if he asked first, the next one asks again.
 		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, _, err := s.FindUser(impatient, "alice@example.com", "")
-		failed(t, err, fault.Unreachable, "no answer in the time that was left")
+		failed(t, err, fault.Unreachable, "no answer in time")
+		s.ResetCalls()
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
@@ -83,6 +84,23 @@ func TestHoweverManyAskAtOnceItIsLookedUpOnce(t *testing.T) {
 			t.Errorf("%d calls, want 1", n)
 		}
 	})
+}
+
+// A panic in a look-up is its caller's, and the next one asks again.
+func TestALookUpThatDiesIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	var l lookups[int]
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is gone")
+			}
+		}()
+		_, _, _ = l.get(t.Context(), "find", "a", func(context.Context) (int, bool, error) { panic("killed") })
+	}()
+	if v, found, err := l.get(t.Context(), "find", "a", func(context.Context) (int, bool, error) { return 7, true, nil }); v != 7 || !found || err != nil {
+		t.Errorf("%d, %v, %v", v, found, err)
+	}
 }
 
 func TestAnErrorIsNotRemembered(t *testing.T) {

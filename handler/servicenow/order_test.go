@@ -303,7 +303,7 @@ func TestACrashAtAnyPointOfAnOrderLeavesOneOrderThatIsFound(t *testing.T) {
 			if err != nil || len(found) != p.ordered {
 				t.Fatalf("found %v, %v", found, err)
 			}
-			rec := ticket.Record{}
+			var rec ticket.Record
 			if p.ordered == 1 {
 				rec = found[0]
 			} else if rec, err = next.Create(t.Context(), ordered, correlationID); err != nil {
