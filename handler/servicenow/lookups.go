@@ -23,33 +23,38 @@ type lookups[T any] struct {
 }
 
 type lookup[T any] struct {
-	done  chan struct{} // closed when the rest is there
-	value T
-	found bool
-	err   error
-	until time.Time // zero while it is under way
+	done   chan struct{} // closed when the rest is there
+	value  T
+	found  bool
+	err    error
+	gaveUp bool      // whoever asked did not wait for the answer, or died
+	until  time.Time // zero while it is under way
 }
 
-// get returns what is kept under the key, or else what fetch returns, called by the first who asks, in his goroutine and with his patience.
+// get returns what is kept under the key, or else what fetch returns: called by the first who asks, and by the next of those who wait for him if he gives up.
 func (l *lookups[T]) get(ctx context.Context, op, key string, fetch func(context.Context) (T, bool, error)) (value T, found bool, err error) {
-	l.mu.Lock()
-	e := l.kept[key]
-	first := e == nil || !e.until.IsZero() && !time.Now().Before(e.until)
-	if first {
-		e = &lookup[T]{done: make(chan struct{}), err: &fault.Error{Op: op, Reason: fault.Unreachable, Detail: "whoever asked first did not come to an end"}}
-		l.makeRoom()
-		l.kept[key] = e
-	}
-	l.mu.Unlock()
-	if first {
-		l.run(ctx, key, e, fetch)
-		return e.value, e.found, e.err
-	}
-	select {
-	case <-e.done:
-		return e.value, e.found, e.err
-	case <-ctx.Done():
-		return value, false, &fault.Error{Op: op, Reason: fault.Unreachable, Detail: "no answer in the time that was left", Err: ctx.Err()}
+	for {
+		l.mu.Lock()
+		e := l.kept[key]
+		first := e == nil || !e.until.IsZero() && !time.Now().Before(e.until)
+		if first {
+			e = &lookup[T]{done: make(chan struct{}), gaveUp: true}
+			l.makeRoom()
+			l.kept[key] = e
+		}
+		l.mu.Unlock()
+		if first {
+			l.run(ctx, key, e, fetch)
+			return e.value, e.found, e.err
+		}
+		select {
+		case <-e.done:
+			if !e.gaveUp {
+				return e.value, e.found, e.err
+			}
+		case <-ctx.Done():
+			return value, false, &fault.Error{Op: op, Reason: fault.Unreachable, Detail: "no answer in the time that was left", Err: ctx.Err()}
+		}
 	}
 }
 
@@ -58,7 +63,7 @@ func (l *lookups[T]) run(ctx context.Context, key string, e *lookup[T], fetch fu
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		switch {
-		case e.err != nil:
+		case e.gaveUp || e.err != nil:
 			if l.kept[key] == e {
 				delete(l.kept, key)
 			}
@@ -70,6 +75,7 @@ func (l *lookups[T]) run(ctx context.Context, key string, e *lookup[T], fetch fu
 		close(e.done)
 	}()
 	e.value, e.found, e.err = fetch(ctx)
+	e.gaveUp = e.err != nil && ctx.Err() != nil
 }
 
 // makeRoom removes what is out of date when there is too much, or else what will be first. What is under way is not counted against the limit: each

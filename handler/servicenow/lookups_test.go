@@ -65,12 +65,6 @@ func TestHoweverManyAskAtOnceItIsLookedUpOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, nil)
 		s.Faults.Add(misbehave.Fault{Match: "GET", Delay: time.Second})
-		// Who gives up while the answer is on its way has none; if he asked first, the next one asks again.
-		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		_, _, err := s.FindUser(impatient, "alice@example.com", "")
-		failed(t, err, fault.Unreachable, "no answer in time")
-		s.ResetCalls()
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
@@ -82,6 +76,37 @@ func TestHoweverManyAskAtOnceItIsLookedUpOnce(t *testing.T) {
 		wg.Wait()
 		if n := s.Calls()[users]; n != 1 {
 			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+func TestWhoeverGivesUpTakesNobodyWithHim(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, nil)
+		s.Faults.Add(misbehave.Fault{Match: "GET", Delay: time.Second})
+		var wg sync.WaitGroup
+		look := func(patience time.Duration, words ...string) {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				_, found, err := s.FindUser(ctx, "alice@example.com", "")
+				if len(words) > 0 {
+					failed(t, err, fault.Unreachable, words...)
+				} else if err != nil || !found {
+					t.Errorf("found %v, %v", found, err)
+				}
+			})
+			synctest.Wait()
+		}
+		look(500*time.Millisecond, "no answer in time") // the first, who calls
+		look(400*time.Millisecond, "no answer in the time that was left")
+		for range 5 {
+			look(time.Minute)
+		}
+		wg.Wait()
+		if n := s.Calls()[users]; n != 2 {
+			t.Errorf("%d calls, want that of the first and one more", n)
 		}
 	})
 }

@@ -8,7 +8,8 @@ func SampleItem() CatalogItem {
 	return CatalogItem{
 		Name: "Access to an application", ShortDescription: "Somebody needs access to an application",
 		Variables: []Variable{
-			{Name: "access_package", Label: "Access package", Mandatory: true}, {Name: "justification", Label: "Business justification"},
+			{Name: "access_package", Label: "Access package", Mandatory: true},
+			{Name: "justification", Label: "Business justification"},
 			{Name: "correlation_id", Label: "Reference"},
 		},
 		Tasks: []string{"Give access", "Check access"},
