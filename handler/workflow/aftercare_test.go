@@ -96,6 +96,68 @@ func TestTheGroupOfATicketIsFoundByItsName(t *testing.T) {
 	}
 }
 
+func TestAnItemIsOrderedFromTheCatalogAndItsRequestedItemIsTheTicket(t *testing.T) {
+	inWorld(t, func(s *setup) {
+		s.now.Groups, s.now.Catalog = []string{desk}, []servicenow.CatalogItem{badgeItem}
+		s.rules = several{Rules: builtIn(), tickets: 2, onRejected: ticket.OnRejectedDeny, change: orderFirst}
+	}, func(w *world) {
+		w.tap.reset(func(_ int, op string) fate { // what is planned is on record before anything is ordered
+			if op == "create ticket" && w.called(op) == 1 {
+				plan := w.load(w.last(w.entra.Requests()[0].ID)).Tickets[0]
+				if plan.Item == nil || plan.Item.Item != badgeItem.Name || plan.Item.Quantity != 2 || plan.Item.Variables["zone"] != "north" || plan.Item.Reference != "reference" ||
+					plan.Item.RequestedFor == nil || plan.Item.RequestedFor.PrincipalName != "robin.marsh@example.com" {
+					t.Errorf("the plan is %+v", plan.Item)
+				}
+			}
+			return passes
+		})
+		key := w.opened()
+		c := w.load(key)
+		list := w.now.Tickets("sc_req_item")
+		if len(list) != 1 || list[0].CorrelationID != key.String() || c.Tickets[0].SysID != list[0].SysID || c.Tickets[0].Item != nil || list[0].Fields["assignment_group"] == "" {
+			t.Fatalf("%+v; %+v", c.Tickets, list)
+		}
+		if v := w.now.Variables(list[0].SysID); v["reference"] != key.String() || v["zone"] != "north" {
+			t.Errorf("variables %v", v)
+		}
+		w.closeOne(key, 0, servicenow.Closing{Outcome: servicenow.Complete})
+		w.closeOne(key, 1, servicenow.Closing{Outcome: servicenow.Complete})
+		w.until(key, correlation.Resumed)
+		w.check(key)
+	})
+}
+
+// The order is made, and nothing else of it: the next attempt finds it by its variable, and finishes it.
+func TestAnOrderOfWhichNobodyHeardIsFoundAndFinished(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		t.Run(fmt.Sprintf("columns refused %t", refused), func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(s *setup) {
+				s.now.Groups, s.now.Catalog = []string{desk}, []servicenow.CatalogItem{badgeItem}
+				s.rules = several{Rules: builtIn(), tickets: 1, onRejected: ticket.OnRejectedDeny, change: orderFirst}
+			}, func(w *world) {
+				w.now.Faults.Add(misbehave.Fault{Match: "POST /api/sn_sc/*", Times: 1, LoseAnswer: true})
+				w.tap.reset(func(_ int, op string) fate {
+					if op == "update" && refused {
+						w.now.SetPolicies(servicenow.Policy{Table: "sc_req_item", Operation: servicenow.Write, Abort: "Nobody touches this"})
+					}
+					return passes
+				})
+				key := w.opened()
+				list := w.now.Tickets("sc_req_item")
+				if len(list) != 1 || list[0].CorrelationID != key.String() || (list[0].Fields["assignment_group"] == "") != refused {
+					t.Fatalf("%+v\n%s", list, w.timeline(key))
+				}
+				w.says(key, "found the ticket that an earlier attempt had created: "+list[0].Number)
+				if strings.Contains(w.timeline(key), "the columns of "+list[0].Number+" could not be set: ") != refused {
+					t.Errorf("timeline:\n%s", w.timeline(key))
+				}
+				w.check(key)
+			})
+		})
+	}
+}
+
 func TestAClosedTicketGetsAWorkNoteWithWhatBecameOfItsRequest(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy     string
@@ -272,6 +334,7 @@ func cancelling(table string) map[string]string {
 		"sc_request":     {"request_state": "closed_cancelled", "active": "false"},
 		"incident":       {"state": "8", "active": "false"},
 		"change_request": {"state": "4", "active": "false"},
+		"sc_req_item":    {"state": "4", "active": "false"},
 	}[table]
 }
 

@@ -25,6 +25,7 @@ type kind struct {
 	unsaid  bool // it waits, and its callout does not say so
 	tickets int
 	ending  ending
+	after   bool // the first ticket is ordered from the catalog, for a group; open ones are reminded, and closed when nobody needs them; the detail is the rule's
 }
 
 // An ending is what people do with the tickets, or with the request.
@@ -50,14 +51,18 @@ func (k kind) String() string {
 	} else if k.waits {
 		how = "launch and wait"
 	}
-	return fmt.Sprintf("%s, %s, %d, %s", strings.TrimPrefix(strings.TrimPrefix(k.stage, "assignmentRequest"), "assignment"), how, k.tickets, k.ending)
+	after := ""
+	if k.after {
+		after = ", with aftercare"
+	}
+	return fmt.Sprintf("%s, %s, %d, %s"+after, strings.TrimPrefix(strings.TrimPrefix(k.stage, "assignmentRequest"), "assignment"), how, k.tickets, k.ending)
 }
 
 // core says whether every crash point of the kind is tried each time: those whose calls in their order are not those of another one.
 func (k kind) core() bool {
 	switch {
 	case k.stage == entra.StageApproved && k.waits:
-		return k.tickets != 2 || !k.unsaid && slices.Contains([]ending{done, toDeny, unmapped, withdrawn}, k.ending)
+		return k.tickets != 2 || k.after || !k.unsaid && slices.Contains([]ending{done, toDeny, unmapped, withdrawn}, k.ending)
 	case k.stage == entra.StageGranted && !k.waits:
 		return k.ending == done || k.ending == unmapped
 	case k.stage == entra.StageOneDay:
@@ -88,7 +93,9 @@ func kinds() []kind {
 		}
 		all = append(all, kind{stage: entra.StageApproved, waits: true, tickets: tickets, ending: denialRefused})
 	}
-	return append(all, kind{stage: entra.StageApproved, waits: true, tickets: 4, ending: done})
+	return append(all, kind{stage: entra.StageApproved, waits: true, tickets: 4, ending: done},
+		kind{stage: entra.StageApproved, waits: true, tickets: 1, ending: done, after: true},
+		kind{stage: entra.StageApproved, waits: true, tickets: 2, ending: withdrawn, after: true})
 }
 
 // end is how the life ends, and what Graph is told: "grant", a state, or nothing.
@@ -158,9 +165,38 @@ func (k kind) setup(s *setup) {
 	if r.onRejected == "" {
 		r.onRejected = ticket.OnRejectedDeny
 	}
+	if k.after {
+		s.now.Groups, s.now.Catalog = []string{desk}, []servicenow.CatalogItem{badgeItem}
+		r.after = ticket.Aftercare{
+			Cancel: cancelling, Remind: 30 * 24 * time.Hour, // longer than Entra waits, so that the first look reminds
+			Detail: func(tickets []correlation.Ticket, o correlation.Outcome) (string, error) {
+				return fmt.Sprintf("%d %s", len(tickets), o), nil
+			},
+		}
+		r.change = orderFirst
+		if k.ending == withdrawn {
+			s.now.Notifications = nil // that of a ticket which we close ourselves would come at the same moment as what we do next: the effects have one order
+		}
+	}
 	s.rules = r
 	if k.ending == denialRefused {
 		s.entra.RefuseDenialAt = []string{k.stage}
+	}
+}
+
+// desk and badgeItem are what those kinds need of ServiceNow.
+const desk = "Service Desk"
+
+var badgeItem = servicenow.CatalogItem{Name: "Badge", Variables: []servicenow.Variable{{Name: "zone", Mandatory: true}, {Name: "reference"}}}
+
+// orderFirst makes the first draft an order.
+func orderFirst(drafts []ticket.Draft) {
+	d := &drafts[0]
+	d.Table, d.Users, d.Groups = "sc_req_item", nil, map[string]string{"assignment_group": desk}
+	d.Fields = map[string]string{"short_description": d.Fields["short_description"]}
+	d.Item = &ticket.Item{
+		Item: badgeItem.Name, Quantity: 2, Variables: map[string]string{"zone": "north"}, Reference: "reference",
+		RequestedFor: &ticket.Person{PrincipalName: "robin.marsh@example.com"},
 	}
 }
 
@@ -236,6 +272,10 @@ func (l *life) act(w *world) {
 			c = servicenow.Closing{Fields: map[string]string{"request_state": "closed_somehow", "active": "false"}}
 		}
 		return c
+	}
+	if l.after {
+		time.Sleep(11 * time.Minute)
+		w.pass(20 * time.Second) // a sweep looks at the open tickets, and reminds people of the deadline
 	}
 	for i := range l.tickets {
 		last := i == l.tickets-1
@@ -352,6 +392,9 @@ func (l *life) check(w *world, end correlation.State) {
 		l.wrong("it is %s and not %s", c.State, end)
 	}
 	l.checkTickets(w, c)
+	if l.after {
+		l.checkAfter(w, c)
+	}
 	l.checkAnswers(w, c)
 	l.checkTimeline(w, c)
 	l.checkLists(w, c)
@@ -371,21 +414,69 @@ func (l *life) checkTickets(w *world, c *correlation.Correlation) {
 		}
 		for _, t := range w.now.ByCorrelation(id) {
 			notes := 0
-			for _, n := range t.Notes {
-				if n.Element == "work_notes" {
+			for _, n := range workNotes(t) {
+				if strings.Contains(n, "no longer waits") {
 					notes++
 				}
 			}
-			again := slices.ContainsFunc(w.wire.met(), func(h hit) bool {
-				return strings.Contains(h.effect.what, "PATCH") || strings.Contains(h.effect.what, "transact")
-			})
-			if t.Active && notes == 0 || !t.Active && notes > 0 || notes > 1 && !again {
+			closed := !t.Active && (!l.after || i == 0 && l.tickets > 1) // by people
+			if !closed && notes == 0 || closed && notes > 0 || notes > 1 && !l.again(w) {
 				l.wrong("ticket %d, active %v, was told of the end %d times", i+1, t.Active, notes)
 			}
 		}
 	}
 	if len(creations) > 0 {
 		l.wrong("tickets nobody planned: %v", creations)
+	}
+}
+
+// again says whether a failure of this life may have made a note come twice.
+func (l *life) again(w *world) bool {
+	return slices.ContainsFunc(w.wire.met(), func(h hit) bool {
+		return strings.Contains(h.effect.what, "PATCH") || strings.Contains(h.effect.what, "transact")
+	})
+}
+
+// checkAfter checks the order, and what was written back.
+func (l *life) checkAfter(w *world, c *correlation.Correlation) {
+	ordered := w.now.Tickets("sc_req_item")
+	if len(ordered) != 1 && c.State != correlation.Received {
+		l.wrong("%d orders", len(ordered))
+	}
+	for _, t := range ordered {
+		if v := w.now.Variables(t.SysID); v["zone"] != "north" || v["reference"] != l.key.String() || t.CorrelationID != l.key.String() || t.Fields["quantity"] != "2" {
+			l.wrong("the order is %+v with %v", t, v)
+		}
+		if t.Fields["assignment_group"] == "" || t.Fields["short_description"] == "" || t.Fields["requested_for"] != robinID {
+			l.wrong("the columns of the order are %v", t.Fields)
+		}
+	}
+	for i := range l.tickets {
+		id := l.key.TicketID(i)
+		for _, t := range w.now.ByCorrelation(id) {
+			count := map[string]int{}
+			for _, n := range workNotes(t) {
+				for _, what := range []string{"stops waiting", "no longer waits", "was told"} {
+					if strings.Contains(n, what) {
+						count[what]++
+					}
+				}
+			}
+			hit := len(w.wire.met()) > 0
+			switch {
+			case count["stops waiting"] == 0 && !hit && l.acknowledged, count["stops waiting"] > 1 && !l.again(w):
+				l.wrong("ticket %d was reminded %d times", i+1, count["stops waiting"])
+			case c.State == correlation.Resumed && (count["was told"] == 0 || count["was told"] > 1 && !l.again(w)):
+				l.wrong("ticket %d was told of the outcome %d times", i+1, count["was told"])
+			case c.State == correlation.Withdrawn && t.Active:
+				l.wrong("ticket %d is still open", i+1)
+			}
+		}
+	}
+	for _, r := range w.entra.Resumes(l.key.Request) {
+		if want := fmt.Sprintf("%d %s", l.tickets, correlation.Fulfilled); r.Accepted && r.Detail != want {
+			l.wrong("approvers see %q and not %q", r.Detail, want)
+		}
 	}
 }
 
