@@ -271,22 +271,26 @@ func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
 		_, _ = io.Copy(from, to)
 	}))
 	t.Cleanup(proxy.Close)
-	find := func(proxyURL string) string {
+	at := func(host, proxyURL, noProxy string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this very program
-		cmd.Env = append(os.Environ(), "SERVICENOW_TEST_FIND=https://example.com", "HTTPS_PROXY="+proxyURL, "NO_PROXY=", "SSL_CERT_FILE="+certificate)
+		cmd.Env = append(os.Environ(), "SERVICENOW_TEST_FIND=https://"+host, "HTTPS_PROXY="+proxyURL, "NO_PROXY="+noProxy, "SSL_CERT_FILE="+certificate)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatal(err, string(out))
 		}
 		return string(out)
 	}
+	find := func(proxyURL string) string { t.Helper(); return at("example.com", proxyURL, "") }
 	withPassword := strings.Replace(proxy.URL, "http://", "http://us:hush%40@", 1)
 	if out := find(withPassword); out != "<nil>\n" {
 		t.Errorf("through the proxy: %s", out)
 	}
 	if line := asked.Load(); line == nil || *line != "CONNECT example.com:443 Basic dXM6aHVzaEA=" {
 		t.Errorf("the proxy was asked %v", line)
+	}
+	if out := at("name.invalid", withPassword, "other.invalid,.invalid"); !strings.Contains(out, "unreachable: cannot connect to name.invalid") || *asked.Load() != "CONNECT example.com:443 Basic dXM6aHVzaEA=" {
+		t.Errorf("past the proxy: %s, and the proxy was asked %s", out, *asked.Load())
 	}
 	refuse.Store(true)
 	if out := find(withPassword); !strings.Contains(out, "unreachable: cannot connect to example.com: Proxy Authentication Required") || strings.Contains(out, "hush") {
