@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -38,6 +39,7 @@ func main() {
 type commands struct {
 	Serve    serveCommand    `cmd:"" default:"1" help:"Serve the Azure Functions host on FUNCTIONS_CUSTOMHANDLER_PORT (what no argument means)."`
 	Requests requestsCommand `cmd:"" help:"What the storage knows of access requests, and what an operator may do with them."`
+	Tickets  ticketsCommand  `cmd:"" help:"The rules that choose the tickets: whether the file is right, and what they make of a callout."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
@@ -66,6 +68,12 @@ func run(ctx context.Context, args, environ []string, stdin *os.File, stdout, st
 		kong.Description("ticketbridge: access requests of Microsoft Entra entitlement management, fulfilled by ServiceNow tickets."))
 	if err != nil {
 		return err
+	}
+	args = slices.Clone(args)
+	for i := range args {
+		if args[i] == "-live" { // kong takes one dash for letters only
+			args[i] = "--live"
+		}
 	}
 	command, err := parser.Parse(args)
 	if err != nil {

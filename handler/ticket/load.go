@@ -679,7 +679,7 @@ func (l *loader) field(out *columnSet, column string, n ast.Node) {
 
 // tooLong warns of a text that is cut even when nothing is filled into it.
 func (l *loader) tooLong(n ast.Node, column string, limit int, t *template.Template) {
-	text, err := execute(t, newView(&callout.Callout{}, l.callout.until, OnRejectedHold), l.callout.trial[1].funcs())
+	text, err := execute(t, newView(&callout.Callout{}, l.callout.until, OnRejectedHold, 1), l.callout.trial[1].funcs())
 	if err == nil && length(text) > limit {
 		l.warn(at(n), "the text for %s has %d characters without what is filled in; it is cut at %d", column, length(text), limit)
 	}

@@ -80,7 +80,7 @@ func (r *Rules) Choose(c *callout.Callout, deadline time.Time) (Choice, error) {
 		if out.OnRejected == "" {
 			out.OnRejected = texts.onRejected
 		}
-		w := writer{c: c, rule: rule.name, view: newView(c, deadline, out.OnRejected), scope: newScope(c, deadline)}
+		w := writer{c: c, rule: rule.name, view: newView(c, deadline, out.OnRejected, len(rule.tickets)), scope: newScope(c, deadline)}
 		for _, e := range rule.tickets {
 			d, err := w.draft(&e, texts)
 			if err != nil {

@@ -287,7 +287,7 @@ func ofCallout() *templateKind {
 	k.until = time.Date(2026, 3, 15, 12, 0, 0, 0, time.UTC)
 	until := k.until
 	for _, c := range []*callout.Callout{full, {}} {
-		k.trial = append(k.trial, trial{newView(c, until, OnRejectedHold), func() template.FuncMap { return newScope(c, until).funcs() }})
+		k.trial = append(k.trial, trial{newView(c, until, OnRejectedHold, 1), func() template.FuncMap { return newScope(c, until).funcs() }})
 		until = time.Time{}
 	}
 	slices.Sort(k.helpers)

@@ -68,7 +68,8 @@ func newPersonView(p callout.Person) personView {
 	return personView{name(p.Name), name(p.PrincipalName), name(p.Email), name(p.ObjectID), name(p.Organization.Name)}
 }
 
-func newView(c *callout.Callout, deadline time.Time, onRejected string) *view {
+// newView is what templates see of a callout whose rule opens so many tickets.
+func newView(c *callout.Callout, deadline time.Time, onRejected string, tickets int) *view {
 	target := c.Assigned.Target
 	v := &view{
 		Target:          newPersonView(target),
@@ -98,12 +99,12 @@ func newView(c *callout.Callout, deadline time.Time, onRejected string) *view {
 	if !deadline.IsZero() {
 		v.Deadline = deadline.UTC().Format(deadlineLayout)
 	}
-	v.Effect = effect(c, onRejected)
+	v.Effect = effect(c, onRejected, tickets)
 	return v
 }
 
 // effect says what closing the ticket does.
-func effect(c *callout.Callout, onRejected string) string {
+func effect(c *callout.Callout, onRejected string, tickets int) string {
 	if c.Expiring() {
 		return "Nothing in Microsoft Entra waits for this ticket."
 	}
@@ -118,7 +119,11 @@ func effect(c *callout.Callout, onRejected string) string {
 	if !c.Waits {
 		when = "If the request waits in Microsoft Entra for this ticket:"
 	}
-	return when + "\nClose it as complete when the work is done: the request then goes on." +
+	goesOn := "the request then goes on"
+	if tickets > 1 {
+		goesOn = "the request goes on when its other tickets are done as well"
+	}
+	return when + "\nClose it as complete when the work is done: " + goesOn + "." +
 		"\nClose it as incomplete, cancelled or rejected when it is not: " + notDone + "."
 }
 

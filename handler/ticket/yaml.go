@@ -17,9 +17,10 @@ import (
 
 // A Problem is one thing that is wrong, or odd, at one place of a rules file.
 type Problem struct {
-	File         string
-	Line, Column int // from 1; the column is in characters
-	Text         string
+	File   string `json:"file"`
+	Line   int    `json:"line"`   // from 1
+	Column int    `json:"column"` // from 1, in characters
+	Text   string `json:"text"`
 }
 
 func (p Problem) String() string {
