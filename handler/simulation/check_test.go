@@ -232,6 +232,12 @@ func (w *world) finished(s *stage, open, ended map[string]correlation.Summary) {
 		if (c.State == correlation.Expired || c.State == correlation.Withdrawn) && t.SysID != "" && open && (!t.Told || len(list[0].notes) == 0 && !list[0].deleted) {
 			w.violate(key, "it is %s, and ticket %s was not told", c.State, t.Number)
 		}
+		if t.SysID != "" && len(list) == 1 {
+			w.writtenBack(s, c, t, list[0])
+		}
+	}
+	if c.State == correlation.Held && len(c.Owing()) > 0 {
+		w.violate(key, "it is held, and days after everything was well its tickets do not know")
 	}
 	for i := range s.tickets {
 		if list := w.byID[s.key.TicketID(i)]; len(list) > 0 && i >= len(c.Tickets) {
@@ -261,6 +267,39 @@ func (w *world) finished(s *stage, open, ended map[string]correlation.Summary) {
 			w.violate(key, "it is %s, and Graph was told %s", c.State, s.taken)
 		}
 		w.ends["told, and recorded as "+string(c.State)]++
+	}
+}
+
+// mostNotes is how often the same note may stand on a ticket, with all that can go wrong: answers that are lost, and processes that die over a note.
+const mostNotes = 6
+
+// writtenBack holds what must stand on a ticket in the end.
+func (w *world) writtenBack(s *stage, c *correlation.Correlation, t correlation.Ticket, r *record) {
+	key := s.key.String()
+	count := map[string]int{}
+	for _, n := range r.notes {
+		count[n]++
+	}
+	for n, times := range count {
+		w.mostNotes = max(w.mostNotes, times)
+		if times > mostNotes {
+			w.violate(key, "on ticket %s %d times: %q", t.Number, times, n)
+		}
+	}
+	closed := t.Outcome != correlation.Pending && t.Outcome != ""
+	switch c.State {
+	case correlation.Resumed, correlation.Denied, correlation.Done:
+		if closed && s.after != quiet && !r.deleted && (t.Owed || t.Noted != c.State) {
+			w.violate(key, "it is %s, and ticket %s was not told what became of it: %+v", c.State, t.Number, t)
+		}
+	case correlation.Expired, correlation.Withdrawn:
+		// A ticket that could not be read at that time got a note only.
+		if s.after == full && t.Told && r.truth == correlation.Pending && !r.deleted && !r.again && !r.cursed {
+			w.violate(key, "it is %s, and ticket %s is still open", c.State, t.Number)
+		}
+	}
+	if s.after == full && t.Table == "sc_req_item" && !r.deleted && (!r.marked || r.Fields["assignment_group"] == "") {
+		w.violate(key, "the order %s was not finished: %v", t.Number, r.Fields)
 	}
 }
 

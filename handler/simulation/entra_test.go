@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"ticketbridge/handler/callout"
@@ -42,6 +43,7 @@ type stage struct {
 
 	tickets      int // how many the rule opens
 	onRejected   string
+	after        string
 	refuseDenial bool // Graph turns a denial down
 	refuseCreate bool // ServiceNow turns the ticket down, while the storm lasts
 	abandoned    bool // nobody ever works on its tickets
@@ -99,6 +101,7 @@ func (w *world) newRequest() {
 			s.tickets = 0 // also where the request waits, which is a rule to be mended
 		}
 		s.onRejected = pick(w, "deny", "deny", "cancel", "hold")
+		s.after = pick(w, plain, quiet, full, full)
 		s.refuseDenial = w.chance(0.2)
 		s.refuseCreate = w.chance(0.02)
 		s.abandoned = w.chance(0.06)
@@ -278,7 +281,7 @@ func (w *world) leave(r *request) {
 // requests are workflow.Requests on the model.
 type requests struct{ w *world }
 
-func (g requests) Answer(ctx context.Context, key correlation.Key, name string, d workflow.Decision, _ string) error {
+func (g requests) Answer(ctx context.Context, key correlation.Key, name string, d workflow.Decision, detail string) error {
 	w := g.w
 	s := w.stages[key.String()]
 	if s == nil {
@@ -287,6 +290,9 @@ func (g requests) Answer(ctx context.Context, key correlation.Key, name string, 
 	}
 	if d == workflow.Resume && !s.byHand {
 		w.mayGrant(s)
+		if own := strings.HasPrefix(detail, "ServiceNow T"); own == (s.after == full) || !own && detail != fmt.Sprintf("%d by the rule", s.tickets) {
+			w.violate(key.String(), "approvers see %q", detail)
+		}
 	}
 	return w.pass(ctx, &w.graph, call{op: "answer " + string(d), about: key.String(), changes: true}, func() error {
 		refuse := func(what string) error {
@@ -353,7 +359,9 @@ func (w *world) mayGrant(s *stage) {
 	}
 }
 
-func packageName(s *stage) string { return fmt.Sprintf("Package %d %s", s.tickets, s.onRejected) }
+func packageName(s *stage) string {
+	return fmt.Sprintf("Package %d %s %s", s.tickets, s.onRejected, s.after)
+}
 
 func later(a, b time.Time) time.Time {
 	if b.After(a) {

@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -19,27 +20,60 @@ type record struct {
 	done    bool // it was read while the work was done
 	cursed  bool // it cannot be read while the storm lasts
 	notes   []string
+	marked  bool // its correlation_id is on it; without, an order is found by its variable
+	again   bool // it was opened again
 }
 
 // tickets are workflow.Tickets on the model, for one instance.
 type tickets struct{ w *world }
 
 func (t tickets) Find(ctx context.Context, table, id string) (out []ticket.Record, err error) {
+	var unmarked []*record
 	err = t.w.pass(ctx, &t.w.servicenow, call{op: "find", about: keyOf(id)}, func() error {
-		out = nil
+		out, unmarked = nil, nil
 		for _, r := range t.w.byID[id] {
 			if r.Table == table && !r.deleted {
 				out = append(out, r.seen())
+				if !r.marked {
+					unmarked = append(unmarked, r)
+				}
 			}
 		}
 		return nil
 	})
+	for _, r := range unmarked { // as the client does
+		if err != nil {
+			break
+		}
+		t.w.count("ServiceNow: an order found by its variable")
+		if err = t.mark(ctx, r, nil); fault.Is(err, fault.Unclear) {
+			err = &fault.Error{Op: "find", Reason: fault.Unreachable, Detail: "cannot be marked", Err: err}
+		}
+	}
 	return out, err
+}
+
+// mark gives an order its correlation_id and columns.
+func (t tickets) mark(ctx context.Context, r *record, fields map[string]string) error {
+	return t.w.pass(ctx, &t.w.servicenow, call{op: "mark", about: keyOf(r.CorrelationID), changes: true}, func() error {
+		if r.deleted {
+			return &fault.Error{Op: "mark", Reason: fault.NotFound}
+		}
+		r.marked = true
+		for column, value := range fields {
+			r.Fields[column] = value
+		}
+		return nil
+	})
 }
 
 func (t tickets) Create(ctx context.Context, d ticket.Draft, id string) (out ticket.Record, err error) {
 	w := t.w
 	s := w.stages[keyOf(id)]
+	if s != nil {
+		w.asPlanned(s, d, id)
+	}
+	var made *record
 	err = w.pass(ctx, &w.servicenow, call{op: "create", about: keyOf(id), changes: true}, func() error {
 		switch {
 		case s == nil:
@@ -54,16 +88,40 @@ func (t tickets) Create(ctx context.Context, d ticket.Draft, id string) (out tic
 			Table: d.Table, SysID: fmt.Sprintf("%016x%016x", w.rng.Uint64(), w.rng.Uint64()), Number: fmt.Sprintf("T%06d", w.numbers), CorrelationID: id,
 		}}
 		r.Fields = columns(r.Table, correlation.Pending, w)
+		if r.marked = d.Item == nil; r.marked {
+			for column, value := range d.Fields {
+				r.Fields[column] = value
+			}
+		}
 		w.byID[id] = append(w.byID[id], r)
 		w.bySysID[r.SysID] = r
 		w.records = append(w.records, r)
 		w.one(id)
 		r.cursed = w.chance(0.03)
 		w.fulfil(s, r)
-		out = r.seen()
+		out, made = r.seen(), r
 		return nil
 	})
+	if err != nil || d.Item == nil || made == nil {
+		return out, err
+	}
+	if err = t.mark(ctx, made, d.Fields); fault.ReasonOf(err).Temporary() {
+		err = &fault.Error{Op: "create", Reason: fault.Unclear, Detail: "it was ordered, and then", Err: err}
+	}
 	return out, err
+}
+
+// asPlanned holds that what is created is what the rule said, however often the plan was read back.
+func (w *world) asPlanned(s *stage, d ticket.Draft, id string) {
+	ordered := id == s.key.TicketID(0) && s.after == full
+	switch i := d.Item; {
+	case ordered != (i != nil):
+		w.violate(s.key.String(), "ticket %s is ordered: %t", id, i != nil)
+	case ordered && (i.Item != badge || i.Quantity != s.tickets || i.Reference != reference || i.Variables["why"] != answerIs || i.RequestedFor == nil || i.RequestedFor.PrincipalName == ""):
+		w.violate(s.key.String(), "ticket %s is ordered as %+v", id, i)
+	case ordered && (d.Fields["assignment_group"] == "" || d.Fields["u_other_group"] != "" || d.Fields["short_description"] == ""):
+		w.violate(s.key.String(), "ticket %s is ordered with %v", id, d.Fields)
+	}
 }
 
 // one holds that there is one ticket with a correlation_id. One that was deleted before anybody could put it on record is not to be found, and so is
@@ -114,9 +172,32 @@ func (t tickets) Note(ctx context.Context, table, sysID, text string) error {
 		if r == nil || r.deleted || r.Table != table {
 			return &fault.Error{Op: "note", Reason: fault.NotFound}
 		}
-		r.notes = append(r.notes, text)
+		w.noted(r, text)
 		return nil
 	})
+}
+
+// noted puts a work note on a ticket, and holds that it is one that belongs there now.
+func (w *world) noted(r *record, text string) {
+	r.notes = append(r.notes, text)
+	s := w.stages[keyOf(r.CorrelationID)]
+	outcome := strings.Contains(text, "was told") || strings.Contains(text, "has to look") || strings.Contains(text, "is on record")
+	switch reminder := strings.Contains(text, "stops waiting"); {
+	case s == nil:
+		w.violate("", "a note on a ticket that is nobody's: %q", text)
+	case reminder && (s.after != full || s.deadline.IsZero()):
+		w.violate(s.key.String(), "ticket %s is reminded", r.Number)
+	case reminder && (time.Now().After(s.deadline.Add(15*time.Minute)) || time.Now().Before(s.deadline.Add(-remind-15*time.Minute))):
+		w.violate(s.key.String(), "ticket %s is reminded of %s", r.Number, s.deadline)
+	case outcome && s.after == quiet:
+		w.violate(s.key.String(), "ticket %s gets a note that its rule does not want: %q", r.Number, text)
+	case reminder:
+		w.count("notes: reminders")
+	case outcome:
+		w.count("notes: outcomes")
+	default:
+		w.count("notes: endings")
+	}
 }
 
 func (t tickets) FindUser(ctx context.Context, principalName, _ string) (sysID string, found bool, err error) {
@@ -130,7 +211,7 @@ func (t tickets) FindUser(ctx context.Context, principalName, _ string) (sysID s
 
 func (t tickets) FindGroup(ctx context.Context, name string) (sysID string, found bool, err error) {
 	err = t.w.pass(ctx, &t.w.servicenow, call{op: "find group"}, func() error {
-		sysID, found = strings.Repeat("cd", 16), name != ""
+		sysID, found = strings.Repeat("cd", 16), name == desk
 		return nil
 	})
 	return sysID, found, err
@@ -138,12 +219,28 @@ func (t tickets) FindGroup(ctx context.Context, name string) (sysID string, foun
 
 func (t tickets) Update(ctx context.Context, table, sysID string, fields map[string]string) error {
 	r := t.w.bySysID[sysID]
-	return t.w.pass(ctx, &t.w.servicenow, call{op: "update", changes: true}, func() error {
+	c := call{op: "update", changes: true}
+	if r != nil {
+		c.about = keyOf(r.CorrelationID)
+	}
+	return t.w.pass(ctx, &t.w.servicenow, c, func() error {
 		if r == nil || r.deleted || r.Table != table {
 			return &fault.Error{Op: "update", Reason: fault.NotFound}
 		}
 		for column, value := range fields {
+			if column == "work_notes" {
+				t.w.noted(r, value)
+				continue
+			}
 			r.Fields[column] = value
+		}
+		switch {
+		case fields["active"] != "false": // the columns of an order
+		case r.truth == correlation.Pending:
+			t.w.count("tickets closed with their request")
+			r.truth = correlation.Rejected
+		default:
+			t.w.count("tickets that somebody closed between our look and our closing them")
 		}
 		return nil
 	})
@@ -178,6 +275,7 @@ func columns(table string, truth correlation.Outcome, w *world) map[string]strin
 			correlation.Pending: {"-5", "1", "2"}, correlation.Fulfilled: {"3"}, correlation.Rejected: {"4", "7"}, correlation.Unknown: {"42"},
 		},
 	}
+	words["sc_req_item"] = words["sc_task"]
 	f[column] = pick(w, words[table][truth]...)
 	if truth != correlation.Pending {
 		f["active"] = "false"
@@ -227,11 +325,15 @@ func (w *world) close(s *stage, r *record) {
 			if r.deleted {
 				return
 			}
-			r.truth, r.Fields = correlation.Pending, columns(r.Table, correlation.Pending, w)
+			r.truth, r.again = correlation.Pending, true
+			maps.Copy(r.Fields, columns(r.Table, correlation.Pending, w))
 			w.after(w.between(time.Minute, 5*time.Hour), func() { w.close(s, r) })
 		})
 	}
-	r.Fields = columns(r.Table, r.truth, w)
+	maps.Copy(r.Fields, columns(r.Table, r.truth, w))
+	if !r.marked {
+		return // the companion app tells of what carries a correlation_id
+	}
 	switch n := w.rng.IntN(100); {
 	case n < 20:
 		w.count("notifications lost")

@@ -109,6 +109,7 @@ func report(t *testing.T, results []result, began time.Time) {
 		sum.Steps += r.Steps
 		sum.Days += r.Days
 		sum.Logged += r.Logged
+		sum.MostNotes = max(sum.MostNotes, r.MostNotes)
 		for k, n := range r.Faults {
 			sum.Faults[k] += n
 		}
@@ -128,8 +129,8 @@ func report(t *testing.T, results []result, began time.Time) {
 	for _, n := range sum.Faults {
 		faults += n
 	}
-	t.Logf("counts: simulated %d seeds: %d requests, %d lifecycles, %d steps, %.0f days, %d lines of log; %d faults and oddities; %d violations; took %s",
-		len(results), sum.Requests, sum.Lifecycles, sum.Steps, sum.Days, sum.Logged, faults, len(sum.Violations), time.Since(began).Round(time.Millisecond))
+	t.Logf("counts: simulated %d seeds: %d requests, %d lifecycles, %d steps, %.0f days, %d lines of log; the same work note at most %d times; %d faults and oddities; %d violations; took %s",
+		len(results), sum.Requests, sum.Lifecycles, sum.Steps, sum.Days, sum.Logged, sum.MostNotes, faults, len(sum.Violations), time.Since(began).Round(time.Millisecond))
 	t.Logf("counts: lifecycles by their end: %s", counts(sum.Ends))
 	t.Logf("counts: faults and oddities: %s", counts(sum.Faults))
 }

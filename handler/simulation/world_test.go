@@ -78,6 +78,7 @@ type world struct {
 	bySysID                    map[string]*record
 	records                    []*record
 	numbers                    int
+	mostNotes                  int           // the same one on one ticket
 	operators                  time.Duration // the longest between two looks of theirs
 }
 
@@ -89,6 +90,7 @@ type result struct {
 	Steps      int
 	Days       float64
 	Logged     int
+	MostNotes  int
 	Faults     map[string]int
 	Ends       map[string]int
 	Trace      uint64
@@ -110,7 +112,7 @@ func simulate(t *testing.T, seed uint64, skew time.Duration, whole bool) result 
 		w.whole = whole
 		w.live()
 		out = result{
-			Seed: seed, Requests: len(w.requests), Lifecycles: len(w.begun), Steps: w.steps, Days: time.Since(w.began).Hours() / 24, Logged: w.logged,
+			Seed: seed, Requests: len(w.requests), Lifecycles: len(w.begun), Steps: w.steps, Days: time.Since(w.began).Hours() / 24, Logged: w.logged, MostNotes: w.mostNotes,
 			Faults: w.faults, Ends: w.ends, Violations: w.violations, Trace: w.hash.Sum64(), lines: w.lines,
 		}
 		if w.broken != "" {
