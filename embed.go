@@ -1,4 +1,4 @@
-// Package ticketbridge holds the function app as the Functions host reads it: host.json and the functions' bindings. A program that
+// Package ticketbridge holds the function app as the Functions host reads it: host.json, the functions' bindings, and the rules file. A program that
 // needs the app's folder without a build, such as the demo, lays it out from here.
 package ticketbridge
 
@@ -9,3 +9,8 @@ import "embed"
 //
 //go:embed host.json all:functions
 var App embed.FS
+
+// TicketRules is tickets.yaml, the rules file as it is shipped.
+//
+//go:embed tickets.yaml
+var TicketRules []byte

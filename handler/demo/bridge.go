@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -61,6 +62,10 @@ func startBridge(ctx context.Context, stand *standIns, log func(host.Entry)) (*b
 	if err != nil {
 		return nil, err
 	}
+	if settings["TICKETS_FILE"], err = rulesFile(); err != nil {
+		return nil, err
+	}
+	defer os.Remove(settings["TICKETS_FILE"]) // it is read once, when the app starts
 	b.host, err = host.Start(ctx, host.Config{
 		App: app, Settings: settings, Queues: host.Account(queue.Queues()), Listener: listener, Log: log,
 		Keys: host.Keys{Default: b.key},
@@ -99,6 +104,16 @@ func serve(ctx context.Context, l host.Launch, store *storage.Store, queue *stor
 		return err
 	}
 	return parts.Server(settings.Logger(l.Stdout, "demo")).Serve(ctx, listener)
+}
+
+// rulesFile writes the shipped rules to a file of its own: the demo runs in whatever folder.
+func rulesFile() (string, error) {
+	f, err := os.CreateTemp("", "tickets-*.yaml")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(ticketbridge.TicketRules)
+	return f.Name(), errors.Join(err, f.Close())
 }
 
 // appFolder is the app's folder as `make build` lays it out: each function's folder beside host.json.

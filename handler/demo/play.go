@@ -32,7 +32,7 @@ type expectation struct {
 
 // A stage is what should have come of one callout.
 type stage struct {
-	ticket string // the state of its one ticket
+	ticket string // the state of its ticket, or of its two
 	told   string // what Graph was told and took: "go on", "deny", "cancel", "" for nothing
 }
 
@@ -44,7 +44,7 @@ const (
 // scenes are played side by side, each beginning a little after the one before.
 func (p *play) scenes() []func(context.Context, *expectation) error {
 	return []func(context.Context, *expectation) error{
-		p.fromGrantToRemoval, p.approvedAndGranted, p.twoTickets, p.rejected, p.calledTwice, p.outage, p.closedInSilence, p.withdrawn, p.nothingWaits,
+		p.fromGrantToRemoval, p.approvedAndGranted, p.twoTickets, p.rejected, p.calledTwice, p.outage, p.closedInSilence, p.withdrawn, p.nothingWaits, p.fromTheCatalog, p.twoTeams,
 	}
 }
 
@@ -229,6 +229,52 @@ func (p *play) nothingWaits(ctx context.Context, e *expectation) error {
 		return err
 	}
 	return p.closeNext(ctx, e, 0, servicenow.Closing{Outcome: servicenow.Complete})
+}
+
+// fromTheCatalog is ordered from the Service Catalog, as tickets.yaml says.
+func (p *play) fromTheCatalog(ctx context.Context, e *expectation) error {
+	e.scene, e.access = "an item ordered from the Service Catalog", "Delivered"
+	e.stages = []stage{{complete, "go on"}}
+	return p.fulfil(ctx, e, entra.NewRequest{
+		Policy: p.stand.expense, Target: p.stand.sample.Robin.ObjectID, Answers: []entra.Answer{{Question: "Why is it needed?", Value: "Month end"}},
+	})
+}
+
+// twoTeams have a ticket each, as tickets.yaml says, and the request waits for both.
+func (p *play) twoTeams(ctx context.Context, e *expectation) error {
+	e.scene, e.access = "two tickets for two teams", "Delivered"
+	e.stages = []stage{{"resolved, closed", "go on"}}
+	if err := p.submit(e, entra.NewRequest{
+		Policy: p.stand.warehouse, Target: p.stand.sample.Kim.ObjectID, Answers: []entra.Answer{{Question: "Which gate?", Value: "North"}},
+	}); err != nil {
+		return err
+	}
+	first, err := p.ticket(ctx, e, 0)
+	if err != nil {
+		return err
+	}
+	var second servicenow.Ticket
+	if err := p.until(ctx, "the second ticket of request "+e.request, func() bool {
+		found := p.stand.serviceNow.ByCorrelation(first.CorrelationID + "/2")
+		if len(found) == 0 {
+			return false
+		}
+		second = found[0]
+		return true
+	}); err != nil {
+		return err
+	}
+	p.wait(ctx, 2)
+	p.story.say("%s  one team does what %s asks for, and closes it", p.story.named(e.request), first.Number)
+	if err := p.stand.serviceNow.Close(first.SysID, servicenow.Closing{Outcome: servicenow.Complete}); err != nil {
+		return err
+	}
+	p.wait(ctx, 4)
+	p.story.say("%s  the other team closes %s as well", p.story.named(e.request), second.Number)
+	if err := p.stand.serviceNow.Close(second.SysID, servicenow.Closing{Outcome: servicenow.Complete, Fields: map[string]string{"close_code": "successful"}}); err != nil {
+		return err
+	}
+	return p.over(ctx, e)
 }
 
 // approve lets the approver say yes when they have read the request.

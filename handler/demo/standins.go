@@ -32,6 +32,8 @@ type standIns struct {
 	serviceNow    *servicenow.Instance
 	serviceNowURL string
 	sample        entra.Sample // set by callOut
+	expense       string       // the policies of the catalog that tickets.yaml has rules for; set by callOut
+	warehouse     string
 	stops         []func()
 }
 
@@ -110,7 +112,25 @@ func (s *standIns) callOut(app, key string, token bool) {
 	me := s.entra.AddIdentity(entra.Identity{Name: "ticketbridge"})
 	s.entra.AssignManager(me.ObjectID, s.sample.Finance)
 	s.entra.AssignManager(me.ObjectID, s.sample.Engineering)
+	s.entra.AssignManager(me.ObjectID, s.showcase(to))
 	s.serviceNow.SetNotifications(servicenow.Notification{URL: app + "/api/ticket-closed" + query, Retries: 2, RetryDelay: time.Second})
+}
+
+// showcase adds the catalog that tickets.yaml has rules for, and returns its id.
+func (s *standIns) showcase(to entra.Extension) string {
+	catalog := s.entra.AddCatalog(entra.Catalog{Name: "Showcase", Description: "What the rules of tickets.yaml can do"})
+	to.CatalogID, to.Name, to.Kind, to.Wait = catalog, "Ticket and wait", entra.RequestKind, 14*24*time.Hour
+	wait := s.entra.AddExtension(to)
+	policy := func(name, description, question string) string {
+		return s.entra.AddPolicy(entra.Policy{
+			PackageID: s.entra.AddPackage(entra.Package{CatalogID: catalog, Name: name, Description: description}),
+			Name:      "Everybody", Description: "All members", Questions: []string{question},
+			Stages: map[string]string{entra.StageApproved: wait},
+		})
+	}
+	s.expense = policy("Expense approver", "Approves expenses", "Why is it needed?")
+	s.warehouse = policy("Warehouse scanner", "Books goods in and out", "Which gate?")
+	return catalog
 }
 
 func (s *standIns) stop() {

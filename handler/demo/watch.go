@@ -249,6 +249,9 @@ func (n *narrator) ticket(t servicenow.Ticket, add adder) {
 
 // stateOf is a ticket's state in ServiceNow's words.
 func stateOf(t servicenow.Ticket) string {
+	if label := map[string]string{"incident 6": "resolved", "sc_req_item 3": "closed complete", "change_request 3": "closed"}[t.Table+" "+t.Fields["state"]]; label != "" {
+		return label
+	}
 	return strings.ReplaceAll(cmp.Or(t.Fields["request_state"], t.Fields["state"]), "_", " ")
 }
 
