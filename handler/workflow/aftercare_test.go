@@ -174,15 +174,21 @@ func TestAClosedTicketGetsAWorkNoteWithWhatBecameOfItsRequest(t *testing.T) {
 		},
 		"done": {badge, "", servicenow.Closing{Outcome: servicenow.Complete}, nil, correlation.Done, "That this ticket is closed is on record. Nothing waited for it in Microsoft Entra."},
 		"held, since the work was not done": {
-			ledger, ticket.OnRejectedHold, servicenow.Closing{Outcome: servicenow.Cancelled}, nil, correlation.Held,
+			ledger, ticket.OnRejectedHold,
+			servicenow.Closing{Outcome: servicenow.Cancelled},
+			nil, correlation.Held,
 			"A person has to look at the request: the work was not done: REQ0010001 request_state=closed_complete, INC0010001 state=8. Until then it stays paused in Microsoft Entra.",
 		},
 		"held, and nothing waits": {
-			badge, "", servicenow.Closing{Outcome: servicenow.Complete, Fields: map[string]string{"approval": "rejected"}}, nil, correlation.Held,
+			badge, "",
+			servicenow.Closing{Outcome: servicenow.Complete, Fields: map[string]string{"approval": "rejected"}},
+			nil, correlation.Held,
 			"A person has to look at the request: a ticket was closed in a way that nobody mapped: REQ0010001 request_state=closed_complete, INC0010001 state=6, approval=rejected.",
 		},
 		"held, since the denial was refused": {
-			ledger, ticket.OnRejectedDeny, servicenow.Closing{Outcome: servicenow.Cancelled}, func(s *setup) { s.entra.RefuseDenialAt = []string{entra.StageApproved} }, correlation.Held,
+			ledger, ticket.OnRejectedDeny,
+			servicenow.Closing{Outcome: servicenow.Cancelled},
+			func(s *setup) { s.entra.RefuseDenialAt = []string{entra.StageApproved} }, correlation.Held,
 			"A person has to look at the request: Graph refused to deny the request: ",
 		},
 	} {
@@ -621,12 +627,16 @@ func TestApproversSeeWhatTheRuleSaysOfTheTickets(t *testing.T) {
 			tickets[0].Number = "somebody's own"
 			return text, nil
 		}, "fulfilled; REQ0010001 request_state=closed_complete (fulfilled): the key is in the safe; INC0010001 state=6 (fulfilled): " + strings.Repeat("x", 999) + "…", ""},
-		"an error": {func([]correlation.Ticket, correlation.Outcome) (string, error) {
-			return "half of it", errors.New("the template fails")
+		"an error": {
+			func([]correlation.Ticket, correlation.Outcome) (string, error) {
+				return "half of it", errors.New("the template fails")
+			},
+			"ServiceNow REQ0010001 request_state=closed_complete, INC0010001 state=6", "the rule's detail for approvers cannot be used, and ticketbridge's own takes its place: the template fails",
 		},
-			"ServiceNow REQ0010001 request_state=closed_complete, INC0010001 state=6", "the rule's detail for approvers cannot be used, and ticketbridge's own takes its place: the template fails"},
-		"nothing": {func([]correlation.Ticket, correlation.Outcome) (string, error) { return " \n", nil },
-			"ServiceNow REQ0010001 request_state=closed_complete, INC0010001 state=6", "takes its place: it is empty"},
+		"nothing": {
+			func([]correlation.Ticket, correlation.Outcome) (string, error) { return " \n", nil },
+			"ServiceNow REQ0010001 request_state=closed_complete, INC0010001 state=6", "takes its place: it is empty",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

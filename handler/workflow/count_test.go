@@ -11,6 +11,8 @@ import (
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/simulator/entra"
 	"ticketbridge/handler/simulator/servicenow"
+	"ticketbridge/handler/ticket"
+	"ticketbridge/handler/workflow"
 )
 
 // What a life costs is fixed, and small. docs/performance.md has these numbers.
@@ -21,6 +23,7 @@ func TestTheCallsOfALifeAreThese(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		policy  string
+		rules   workflow.Rules // nil for the built-in ones
 		play    func(w *world, key correlation.Key)
 		end     correlation.State
 		closing map[string]int // what comes after the opening
@@ -29,28 +32,28 @@ func TestTheCallsOfALifeAreThese(t *testing.T) {
 		graph   map[string]int
 	}{
 		"granted": {
-			ledger, func(w *world, key correlation.Key) { w.close(key, servicenow.Closing{Outcome: servicenow.Complete}) }, correlation.Resumed,
+			ledger, nil, func(w *world, key correlation.Key) { w.close(key, servicenow.Closing{Outcome: servicenow.Complete}) }, correlation.Resumed,
 			map[string]int{"put": 1, "load": 1, "read ticket": 1, "postpone": 1, "save": 3, "answer": 1, "note": 1, "index ended": 1},
 			16,
 			map[string]int{"GET sys_user": 1, "POST sc_request": 1, "GET sc_request/{sys_id}": 1, "PATCH sc_request/{sys_id}": 1},
 			map[string]int{"POST resume": 1},
 		},
 		"denied": {
-			ledger, func(w *world, key correlation.Key) { w.close(key, servicenow.Closing{Outcome: servicenow.Rejected}) }, correlation.Denied,
+			ledger, nil, func(w *world, key correlation.Key) { w.close(key, servicenow.Closing{Outcome: servicenow.Rejected}) }, correlation.Denied,
 			map[string]int{"put": 1, "load": 1, "read ticket": 1, "postpone": 1, "save": 3, "answer": 1, "note": 1, "index ended": 1},
 			16,
 			map[string]int{"GET sys_user": 1, "POST sc_request": 1, "GET sc_request/{sys_id}": 1, "PATCH sc_request/{sys_id}": 1},
 			map[string]int{"POST resume": 1},
 		},
 		"launch and continue": {
-			badge, func(w *world, key correlation.Key) { w.close(key, servicenow.Closing{Outcome: servicenow.Complete}) }, correlation.Done,
+			badge, nil, func(w *world, key correlation.Key) { w.close(key, servicenow.Closing{Outcome: servicenow.Complete}) }, correlation.Done,
 			map[string]int{"put": 1, "load": 1, "read ticket": 1, "save": 2, "ask": 1, "note": 1, "index ended": 1},
 			14,
 			map[string]int{"GET sys_user": 1, "POST sc_request": 1, "GET sc_request/{sys_id}": 1, "PATCH sc_request/{sys_id}": 1},
 			map[string]int{"GET": 1},
 		},
 		"a ticket without a state anybody mapped": {
-			ledger, func(w *world, key correlation.Key) {
+			ledger, nil, func(w *world, key correlation.Key) {
 				w.close(key, servicenow.Closing{Fields: map[string]string{"request_state": "closed_somehow", "active": "false"}})
 			}, correlation.Held,
 			map[string]int{"put": 1, "load": 1, "read ticket": 1, "save": 2, "note": 1, "index": 1},
@@ -58,8 +61,41 @@ func TestTheCallsOfALifeAreThese(t *testing.T) {
 			map[string]int{"GET sys_user": 1, "POST sc_request": 1, "GET sc_request/{sys_id}": 1, "PATCH sc_request/{sys_id}": 1},
 			nil,
 		},
+		"granted, and no note": {
+			ledger, several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{NoOutcomeNote: true}},
+			func(w *world, key correlation.Key) { w.close(key, servicenow.Closing{Outcome: servicenow.Complete}) }, correlation.Resumed,
+			map[string]int{"put": 1, "load": 1, "read ticket": 1, "postpone": 1, "save": 2, "answer": 1, "index ended": 1},
+			15,
+			map[string]int{"GET sys_user": 1, "POST sc_request": 1, "GET sc_request/{sys_id}": 1},
+			map[string]int{"POST resume": 1},
+		},
+		"withdrawn, and the ticket closed with it": {
+			ledger, several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{Cancel: cancelling}}, func(w *world, key correlation.Key) {
+				w.now.MisdeliverNext(servicenow.Misdelivery{Lose: true})
+				if err := w.entra.Withdraw(key.Request); err != nil {
+					w.Error(err)
+				}
+				time.Sleep(10 * time.Minute)
+				w.sweep()
+			}, correlation.Withdrawn,
+			map[string]int{"due": 1, "postpone": 1, "put": 1, "load": 1, "read ticket": 3, "ask": 1, "save": 2, "update": 1, "index ended": 1},
+			16,
+			map[string]int{"GET sys_user": 1, "POST sc_request": 1, "GET sc_request/{sys_id}": 3, "PATCH sc_request/{sys_id}": 1},
+			map[string]int{"GET": 1},
+		},
+		"reminded of the deadline": {
+			ledger, several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{Remind: 30 * 24 * time.Hour}}, func(w *world, _ correlation.Key) {
+				time.Sleep(10 * time.Minute)
+				w.sweep()
+				w.pass(time.Minute)
+			}, correlation.Open,
+			map[string]int{"due": 1, "postpone": 1, "put": 1, "load": 1, "read ticket": 1, "ask": 1, "save": 2, "note": 1, "index": 1},
+			15,
+			map[string]int{"GET sys_user": 1, "POST sc_request": 1, "GET sc_request/{sys_id}": 1, "PATCH sc_request/{sys_id}": 1},
+			map[string]int{"GET": 1},
+		},
 		"withdrawn": { // found by a sweep
-			ledger, func(w *world, key correlation.Key) {
+			ledger, nil, func(w *world, key correlation.Key) {
 				if err := w.entra.Withdraw(key.Request); err != nil {
 					w.Error(err)
 				}
@@ -74,7 +110,7 @@ func TestTheCallsOfALifeAreThese(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inWorld(t, nil, func(w *world) {
+			inWorld(t, func(s *setup) { s.rules = c.rules }, func(w *world) {
 				w.silent = true
 				key := w.submit(entra.NewRequest{Policy: w.policy(c.policy)})
 				w.until(key, correlation.Open)
