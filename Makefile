@@ -97,8 +97,9 @@ $(APP_ZIP): $(APP_NPM) $(APP)/package.json $(APP)/now.config.json $(shell find $
 
 $(APP_NPM): $(APP)/package-lock.json
 	@for tool in node npm; do command -v $$tool >/dev/null || { echo "servicenow-app: $$tool is missing; it needs Node.js 20 or newer with npm" >&2; exit 1; }; done
-	@echo 'servicenow-app: installing the SDK of ServiceNow (a minute or more, once)'
-	@cd $(APP) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@if ! cmp -s $< $(@D)/.installed; then \
+		echo 'servicenow-app: installing the SDK of ServiceNow (a minute or more, once)'; \
+		(cd $(APP) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) && cp $< $(@D)/.installed; fi
 	@touch $@
 
 clean: ## remove what was built, installed and kept here
