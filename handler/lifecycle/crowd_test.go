@@ -60,7 +60,7 @@ func TestTheSameCalloutFiftyTimesAtOnceIsOneTicketAndOneResume(t *testing.T) {
 	for _, hosts := range []int{1, 2} {
 		t.Run(fmt.Sprintf("%d handlers", hosts), func(t *testing.T) {
 			const times = 50
-			w := newWorld(t, plan{hosts: hosts})
+			w := newWorld(t, plan{hosts: hosts, retries: 5})
 			// Entra's own call is held back until all the others are answered; it then comes too late for Entra's patience, and Entra repeats it.
 			held, others := make(chan struct{}), make(chan struct{})
 			w.entra.CalloutFaults.Add(misbehave.Fault{Times: 1, OnHit: func() {

@@ -52,8 +52,8 @@ func TestTheLargestCalloutIsTakenAndOneByteMoreIsRefusedBeforeAnythingIsStored(t
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()
 			x := &wire{}
-			w := newWorld(t, plan{app: mode.app, wire: x})
-			w.ledger() // makes the tables
+			w := newWorld(t, plan{app: mode.app, wire: x, settings: map[string]string{"CHECK_INTERVAL": "10m"}}) // nothing is looked at but what is sent here
+			w.opened(w.ledger())                                                                                 // makes the tables
 			address := w.front.url() + "/api/callout?code=" + url.QueryEscape(w.keys.Default)
 			header := http.Header{"Authorization": {"Bearer " + w.entra.IssueToken(entra.Token{Audience: audience, AppID: entra.CallerID})}}
 			large := make(chan []byte, 1)

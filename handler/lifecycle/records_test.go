@@ -129,6 +129,8 @@ func (w *world) ticket(request string, n int) servicenow.Ticket {
 	w.Helper()
 	key := fmtKey(request, w.nth(request, n).ID)
 	var found []servicenow.Ticket
+	told := context.AfterFunc(w.ctx, func() { w.Logf("there is no ticket of %s. The log:\n%s", key, w.log.about(key)) })
+	defer told()
 	w.until("the ticket of "+key, func() bool {
 		found = w.serviceNow.ByCorrelation(key)
 		return len(found) > 0
@@ -148,6 +150,10 @@ func (w *world) over(request string) entra.Request {
 	r, err := w.entra.Await(w.ctx, request, entra.IsOver)
 	if err != nil {
 		w.once(request) // perhaps that is why
+		for _, c := range r.Callouts {
+			s, _, _ := w.show(fmtKey(request, c.ID))
+			w.Logf("%s is %q there, and here %q. Its timeline:\n%s\nThe log:\n%s", fmtKey(request, c.ID), c.Status, s.State, s.told(), w.log.about(fmtKey(request, c.ID)))
+		}
 		w.Fatal(err)
 	}
 	return r
@@ -175,7 +181,7 @@ type event struct {
 
 // command runs a command of the built handler on the world's storage and returns what it printed.
 func (w *world) command(args ...string) (stdout string, err error) {
-	cmd := exec.CommandContext(w.ctx, filepath.Join(w.app, "handler"), args...) //nolint:gosec // the program under test
+	cmd := exec.CommandContext(context.WithoutCancel(w.ctx), filepath.Join(w.app, "handler"), args...) //nolint:gosec // the program under test
 	cmd.Env = []string{"AzureWebJobsStorage=" + w.connection, "STORAGE_PREFIX=" + w.settings["STORAGE_PREFIX"]}
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint

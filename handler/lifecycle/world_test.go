@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what must happen. A machine may be slow; nothing here takes a quarter of it on one that is not.
-const patience = 2 * time.Minute
+const patience = 3 * time.Minute
 
 // What proves who somebody is, to the stand-ins and to the app.
 const (
@@ -95,6 +95,7 @@ type plan struct {
 	entra     entra.Config                              // the tenant
 	retries   int                                       // of a callout, by Entra; 0 is one, the most that Microsoft documents
 	storage   func(t testing.TB, azurite string) string // puts something before Azurite, and returns the connection string that leads to it
+	azurite   string                                    // a connection string; "" is the Azurite of all tests
 	wire      *wire                                     // stands between the handlers and everybody whom they call
 	functions []string                                  // the only ones that are bound; nil is all
 	inError   []string                                  // those of them that the host cannot run
@@ -136,7 +137,10 @@ func azurite(t testing.TB) string {
 func newWorld(t testing.TB, p plan) *world {
 	t.Helper()
 	w := &world{
-		TB: t, connection: azurite(t), app: appFolder(t, p.app, p.functions), timers: &host.State{}, front: newFront(t), inError: p.inError, said: p.said,
+		TB: t, connection: p.azurite, app: appFolder(t, p.app, p.functions), timers: &host.State{}, front: newFront(t), inError: p.inError, said: p.said,
+	}
+	if w.connection == "" {
+		w.connection = azurite(t)
 	}
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithTimeout(context.Background(), cmp.Or(p.patience, patience))
