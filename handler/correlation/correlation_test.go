@@ -160,3 +160,60 @@ func TestALeaseKeepsOthersOutUntilItEnds(t *testing.T) {
 		t.Error("the lease does not hold as it should")
 	}
 }
+
+func TestNothingIsSettledBeforeItsTicketsKnowIt(t *testing.T) {
+	t.Parallel()
+	k, _ := NewKey(request, stage)
+	ended := func(to State, tickets ...Ticket) *Correlation {
+		c := New(k, time.Now(), "received", "i")
+		c.State, c.Tickets = to, tickets
+		return c
+	}
+	open := Ticket{SysID: "1", Outcome: Pending}
+	for _, to := range States {
+		c := ended(to, Ticket{SysID: "1", Outcome: Fulfilled}, open, Ticket{Outcome: Pending}, Ticket{SysID: "3", Outcome: Rejected, Noted: to})
+		c.Owe()
+		if !c.Tickets[0].Owed || c.Tickets[1].Owed || c.Tickets[2].Owed || c.Tickets[3].Owed {
+			t.Errorf("%s: owed %+v", to, c.Tickets)
+		}
+		if now := len(c.Owing()) == 1 && c.Owing()[0] == 0; now != (to.Ended() || to == Held) || !now && len(c.Owing()) > 0 {
+			t.Errorf("%s: owing %v", to, c.Owing())
+		}
+		if left := len(c.Untold()) == 1; left != (to.Ended() && to != Done) || left && c.Untold()[0] != 1 {
+			t.Errorf("%s: untold %v", to, c.Untold())
+		}
+		if c.Settled() {
+			t.Errorf("%s: settled, and a ticket is owed a note", to)
+		}
+		c.Tickets[1].Told = true
+		if c.Settled() {
+			t.Errorf("%s: settled, and a closed ticket is owed a note", to)
+		}
+		c.Forgive()
+		if c.Settled() != to.Ended() {
+			t.Errorf("%s: settled %t", to, c.Settled())
+		}
+	}
+}
+
+// What a person has to decide is not hidden by a note that does not work.
+func TestTheAdviceOfAHeldOneIsNotThatOfItsNotes(t *testing.T) {
+	t.Parallel()
+	k, _ := NewKey(request, stage)
+	now := time.Now()
+	c := New(k, now, "received", "i")
+	c.State = Open
+	if err := c.Hold(now, "odd", "decide", "i"); err != nil {
+		t.Fatal(err)
+	}
+	away := &fault.Error{Reason: fault.Unreachable, Advice: "wait"}
+	c.Attempted(now, now.Add(time.Minute), away, "i")
+	c.Paused(now, now.Add(time.Minute), &fault.Error{Reason: fault.Paused, Advice: "wait"}, "i")
+	if c.Advice != "decide" || c.Attempts != 1 || c.LastReason != fault.Paused {
+		t.Errorf("%q, %d, %s", c.Advice, c.Attempts, c.LastReason)
+	}
+	c.Recovered(now, "i")
+	if c.Advice != "decide" || c.Reason != "odd" || c.Attempts != 0 || c.LastReason != "" || !c.NextAttempt.IsZero() {
+		t.Errorf("%q, %q, %d, %s", c.Advice, c.Reason, c.Attempts, c.LastReason)
+	}
+}
