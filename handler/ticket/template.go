@@ -96,7 +96,7 @@ type scope struct {
 func newScope(c *callout.Callout, deadline time.Time) *scope {
 	s := &scope{deadline: deadline}
 	for _, a := range c.Answers[:min(len(c.Answers), maxAnswers)] {
-		s.answers = append(s.answers, answerView{oneLine(a.Question), setIn(a.Value)})
+		s.answers = append(s.answers, answerView{name(a.Question), clip(setIn(a.Value), answersLimit)})
 	}
 	return s
 }
@@ -119,7 +119,7 @@ func (s *scope) funcs() template.FuncMap {
 	}
 	return template.FuncMap{
 		"answer": func(question string) (string, error) {
-			want := oneLine(question)
+			want := name(question)
 			for _, a := range s.answers {
 				if strings.EqualFold(a.Question, want) {
 					return s.spend(a.Answer)

@@ -32,6 +32,9 @@ func oneLined(column string) bool {
 // Names and the like are cut at this length, so that no single one of them pushes the rest out of the ticket.
 const nameLimit = 200
 
+// Answers are cut at this length, longer than any column that they are likely to be for: how much people write never makes a template fail.
+const answersLimit = 32000
+
 // A view is what a template sees of a callout: texts for people, each on one line except the answers, without control characters.
 // What was not sent is "".
 type view struct {
@@ -85,7 +88,7 @@ func newView(c *callout.Callout, deadline time.Time, onRejected string, tickets 
 		Stage:           name(c.Stage),
 		RequestType:     name(c.RequestType),
 		Family:          family(c),
-		Answers:         answers(c.Answers),
+		Answers:         clip(answers(c.Answers), answersLimit),
 		Waits:           c.WaitsForResume(),
 		PackageID:       id(c.Package.ID),
 		CatalogID:       id(c.Catalog.ID),
