@@ -26,7 +26,6 @@ type ending struct {
 	act   func(w *world, request string, n int) // what happens once its ticket is there
 	told  string                                // what Graph is told and takes: "go on", "Denied"; "" for nothing
 	state string                                // what the app's own record says at the end
-	noted bool                                  // a work note tells the people at the ticket
 }
 
 func closing(how servicenow.Closing) func(*world, string, int) {
@@ -100,8 +99,8 @@ var lives = []life{
 	{"created, closed oddly", asking(payrollPolicy), []ending{{stage: entra.StageCreated, act: oddly, state: "held"}}, pending},
 	{"created, ticket deleted", asking(payrollPolicy), []ending{{stage: entra.StageCreated, act: deleted, state: "held"}}, pending},
 	{"created, Graph refuses the denial", asking(payrollPolicy), []ending{{stage: entra.StageCreated, act: refusedDenial, state: "held"}}, pending},
-	{"created, timed out", asking(payrollPolicy), []ending{{stage: entra.StageCreated, act: expired, state: "expired", noted: true}}, "Assignment failed"},
-	{"created, withdrawn", asking(payrollPolicy), []ending{{stage: entra.StageCreated, act: withdrawn, state: "withdrawn", noted: true}}, "Canceled"},
+	{"created, timed out", asking(payrollPolicy), []ending{{stage: entra.StageCreated, act: expired, state: "expired"}}, "Assignment failed"},
+	{"created, withdrawn", asking(payrollPolicy), []ending{{stage: entra.StageCreated, act: withdrawn, state: "withdrawn"}}, "Canceled"},
 
 	{"approved, fulfilled", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: done, told: "go on", state: "resumed"}}, "Delivered"},
 	{"approved, closed without a word", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: silently, told: "go on", state: "resumed"}}, "Delivered"},
@@ -110,8 +109,8 @@ var lives = []life{
 	{"approved, rejected", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: rejected, told: "Denied", state: "denied"}}, "Denied"},
 	{"approved, closed oddly", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: oddly, state: "held"}}, pending},
 	{"approved, ticket deleted", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: deleted, state: "held"}}, pending},
-	{"approved, timed out", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: expired, state: "expired", noted: true}}, "Assignment failed"},
-	{"approved, withdrawn", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: withdrawn, state: "withdrawn", noted: true}}, "Canceled"},
+	{"approved, timed out", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: expired, state: "expired"}}, "Assignment failed"},
+	{"approved, withdrawn", asking(ledgerPolicy), []ending{{stage: entra.StageApproved, act: withdrawn, state: "withdrawn"}}, "Canceled"},
 	{"approved by somebody, then granted", asking(clusterPolicy), []ending{
 		{stage: entra.StageApproved, act: done, told: "go on", state: "resumed"}, {stage: entra.StageGranted, act: done, state: "done"},
 	}, "Delivered"},
@@ -129,7 +128,7 @@ var lives = []life{
 	{"removed, fulfilled", removing(ledgerPolicy), []ending{{stage: entra.StageRemoved, act: done, told: "go on", state: "resumed"}}, "Delivered"},
 	{"removed, not done", removing(ledgerPolicy), []ending{{stage: entra.StageRemoved, act: notDone, state: "held"}}, pending},
 	{"removed, closed oddly", removing(ledgerPolicy), []ending{{stage: entra.StageRemoved, act: oddly, state: "held"}}, pending},
-	{"removed, timed out", removing(ledgerPolicy), []ending{{stage: entra.StageRemoved, act: expired, state: "expired", noted: true}}, "Assignment failed"},
+	{"removed, timed out", removing(ledgerPolicy), []ending{{stage: entra.StageRemoved, act: expired, state: "expired"}}, "Assignment failed"},
 	{"removed, launch and continue", removing(badgePolicy), []ending{{stage: entra.StageRemoved, act: done, state: "done"}}, "Delivered"},
 
 	{"warned 14 days and one day before the end", asking(ledgerPolicy), []ending{
@@ -283,8 +282,13 @@ func (w *world) ended(request string, l life) {
 				w.Errorf("%s: the callout was answered %d: %s", e.stage, a.Status, a.Answer)
 			}
 		}
-		if len(c.tickets) == 1 {
-			if notes := workNotes(c.tickets[0]); (len(notes) == 1) != e.noted || len(notes) > 1 {
+		if len(c.tickets) == 1 { // the people at it are told what came of it, once
+			var notes []string
+			w.until("a work note on "+c.tickets[0].Number, func() bool {
+				notes = workNotes(w.ticket(request, n))
+				return len(notes) > 0
+			})
+			if len(notes) != 1 {
 				w.Errorf("%s: the work notes on the ticket are %q", e.stage, notes)
 			}
 		}

@@ -87,7 +87,7 @@ func (w *world) submit(r entra.NewRequest) string {
 // asked is submit, again where the first callout was not taken because the machine was slower than Entra is patient.
 func (w *world) asked(r entra.NewRequest) string {
 	w.Helper()
-	for range 5 {
+	for range 20 {
 		id := w.submit(r)
 		now, err := w.entra.Await(w.ctx, id, func(r entra.Request) bool {
 			return r.State == entra.StatePendingApproval || len(r.Callouts) > 0 && (r.Callouts[0].Status != entra.StatusSent || len(r.Callouts[0].Attempts) > 0 && !r.Callouts[0].Waits)
@@ -103,7 +103,7 @@ func (w *world) asked(r entra.NewRequest) string {
 			w.Logf("the callout was answered %d after %v: asking anew", a.Status, a.Took)
 		}
 	}
-	w.Fatal("five requests, and the callout of none was answered in time")
+	w.Fatal("twenty requests, and the callout of none was answered in time")
 	return ""
 }
 

@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what must happen. A machine may be slow; nothing here takes a quarter of it on one that is not.
-const patience = 3 * time.Minute
+const patience = 4 * time.Minute
 
 // What proves who somebody is, to the stand-ins and to the app.
 const (
