@@ -62,7 +62,8 @@ func TestTheCallsOfALifeAreThese(t *testing.T) {
 			nil,
 		},
 		"granted, and no note": {
-			ledger, several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{NoOutcomeNote: true}},
+			ledger,
+			several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{NoOutcomeNote: true}},
 			func(w *world, key correlation.Key) { w.close(key, servicenow.Closing{Outcome: servicenow.Complete}) }, correlation.Resumed,
 			map[string]int{"put": 1, "load": 1, "read ticket": 1, "postpone": 1, "save": 2, "answer": 1, "index ended": 1},
 			15,
@@ -70,7 +71,9 @@ func TestTheCallsOfALifeAreThese(t *testing.T) {
 			map[string]int{"POST resume": 1},
 		},
 		"withdrawn, and the ticket closed with it": {
-			ledger, several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{Cancel: cancelling}}, func(w *world, key correlation.Key) {
+			ledger,
+			several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{Cancel: cancelling}},
+			func(w *world, key correlation.Key) {
 				w.now.MisdeliverNext(servicenow.Misdelivery{Lose: true})
 				if err := w.entra.Withdraw(key.Request); err != nil {
 					w.Error(err)
@@ -84,7 +87,9 @@ func TestTheCallsOfALifeAreThese(t *testing.T) {
 			map[string]int{"GET": 1},
 		},
 		"reminded of the deadline": {
-			ledger, several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{Remind: 30 * 24 * time.Hour}}, func(w *world, _ correlation.Key) {
+			ledger,
+			several{Rules: builtIn(), tickets: 1, after: ticket.Aftercare{Remind: 30 * 24 * time.Hour}},
+			func(w *world, _ correlation.Key) {
 				time.Sleep(10 * time.Minute)
 				w.sweep()
 				w.pass(time.Minute)
