@@ -12,7 +12,15 @@ import (
 
 func TestATableIsDescribedWithTheColumnsOfWhatItExtends(t *testing.T) {
 	t.Parallel()
+	// The dictionary comes in no order: with several, one that is taken from the wrong table is seen.
+	redefined := []string{"description", "number", "close_notes", "contact_type", "correlation_display", "comments", "approval", "due_date"}
 	s := open(t, func(c *standin.Config) {
+		defer func() {
+			for _, name := range redefined {
+				own := &c.Tables[len(c.Tables)-1].Columns
+				*own = append(*own, standin.Column{Name: name, Max: 31})
+			}
+		}()
 		c.Tables = append(c.Tables, standin.Table{Name: "u_access", Label: "Access request", Extends: "sc_task", Columns: []standin.Column{
 			{Name: "u_package", Label: "Access package", Max: 80, Mandatory: true}, {Name: "u_owner", Kind: standin.Reference, Refers: "sys_user"}, {Name: "short_description", Label: "Title", Max: 30},
 		}})
@@ -20,6 +28,11 @@ func TestATableIsDescribedWithTheColumnsOfWhatItExtends(t *testing.T) {
 	got, err := s.Describe(t.Context(), "u_access")
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range redefined {
+		if got.Columns[name].MaxLength != 31 {
+			t.Errorf("%s is described as its parent has it: %+v", name, got.Columns[name])
+		}
 	}
 	if got.Name != "u_access" || got.Label != "Access request" || !slices.Equal(got.Extends, []string{"sc_task", "task"}) || got.Records != None {
 		t.Errorf("described as %+v", got)

@@ -44,7 +44,19 @@ func TestWhoWasFoundIsRememberedForTenMinutesAndThatNobodyWasForOne(t *testing.T
 		time.Sleep(time.Second)
 		look("alice@example.com", true, 4)
 
-		// The same name of a group is another question.
+		// The same text is another question as a group's name, and as an address.
+		if err := s.AddUser(standin.User{UserName: "c", Email: "carol@example.com"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, found, err := s.FindUser(t.Context(), "carol@example.com", "carol@example.com"); err != nil || !found {
+			t.Errorf("found %v, %v", found, err)
+		}
+		if _, found, err := s.FindGroup(t.Context(), "alice@example.com"); err != nil || found {
+			t.Errorf("found %v, %v", found, err)
+		}
+		if _, found, err := s.FindUser(t.Context(), "Service Desk", ""); err != nil || found {
+			t.Errorf("found %v, %v", found, err)
+		}
 		if _, found, err := s.FindGroup(t.Context(), "Service Desk"); err != nil || !found {
 			t.Errorf("found %v, %v", found, err)
 		}
@@ -54,7 +66,7 @@ func TestWhoWasFoundIsRememberedForTenMinutesAndThatNobodyWasForOne(t *testing.T
 		before := len(s.Calls())
 		_, _, _ = s.FindGroup(t.Context(), "Service Desk")
 		_, _ = s.Item(t.Context(), "Service Desk")
-		if c := s.Calls(); len(c) != before || c["GET /api/now/v2/table/sys_user_group"] != 1 || c["GET /api/now/v2/table/sc_cat_item"] != 1 {
+		if c := s.Calls(); len(c) != before || c["GET /api/now/v2/table/sys_user_group"] != 2 || c["GET /api/now/v2/table/sc_cat_item"] != 1 {
 			t.Errorf("asked again: %v", c)
 		}
 	})
