@@ -141,3 +141,20 @@ func TestWhoMayNotLogInToThePagesHasNoSession(t *testing.T) {
 	s.do("GET", "/angular.do?sysparm_type=get_user", nil).want(405)
 	s.do("POST", "/angular.do?sysparm_type=other", "").want(404)
 }
+
+func TestASessionThatBeganWithoutAUserIsThatOfTheFirstWhoProvesHimself(t *testing.T) {
+	t.Parallel()
+	s := start(t, people)
+	post := browser(t, s)
+	post("/angular.do?sysparm_type=get_user", nil, "")
+	s.do("GET", incidents, nil).want(200) // as bridge, with a password and the session's cookies
+	got := post("/angular.do?sysparm_type=get_user", nil, "")
+	token := got.Header.Get("X-UserToken-Response")
+	if got.StatusCode != 401 || token == "" {
+		t.Fatalf("%d %v", got.StatusCode, got.Header)
+	}
+	anonymous := s.with("X-UserToken", token)
+	if rec := anonymous.create("incident", nil); rec["sys_created_by"] != "bridge" {
+		t.Errorf("created by %v", rec["sys_created_by"])
+	}
+}
