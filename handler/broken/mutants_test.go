@@ -133,6 +133,6 @@ var mutants = []mutant{
 	},
 	{
 		name: "call on through a wide outage", promise: "retries", file: "handler/workflow/gate.go", caught: []string{"TestAWideOutageBurnsNobodysAttemptsAndEndsWithoutAStampede"},
-		edits: []edit{{"g.failed < gateShuts && asked == 0", "g.failed > 0"}},
+		edits: []edit{{"(g.failed < gateShuts || !g.others) && asked == 0", "g.failed > 0"}},
 	},
 }
