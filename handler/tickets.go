@@ -68,7 +68,7 @@ type checked struct {
 func (c *ticketsCheck) Run(p *program) error {
 	rules, file, err := p.rules(c.File)
 	out := checked{File: file, Errors: []ticket.Problem{}, Warnings: []ticket.Problem{}}
-	problems, ok := errors.AsType[ticket.Problems](err)
+	problems, ok := errors.AsType[ticket.FileErrors](err)
 	if err != nil && !ok {
 		return err
 	}

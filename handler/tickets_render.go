@@ -75,7 +75,7 @@ func (c *ticketsRender) Run(p *program) error {
 		return err
 	}
 	rules, file, err := p.rules(c.File)
-	if problems, ok := errors.AsType[ticket.Problems](err); ok {
+	if problems, ok := errors.AsType[ticket.FileErrors](err); ok {
 		return fmt.Errorf("%s has %s:\n%w", file, plural(len(problems), "error"), problems)
 	} else if err != nil {
 		return err

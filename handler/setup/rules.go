@@ -34,7 +34,7 @@ func (s *Settings) Rules() (*ticket.Rules, error) {
 		return rules, nil
 	}
 	wrong := &fault.Error{Op: "read settings", Reason: fault.Misconfigured, Field: "TICKETS_FILE", Advice: "Correct the file: `handler tickets check` says whether it is right."}
-	problems, ok := errors.AsType[ticket.Problems](err)
+	problems, ok := errors.AsType[ticket.FileErrors](err)
 	switch {
 	case ok:
 		wrong.Detail = fmt.Sprintf("the rules in %s are not right:\n%s", file, problems.Error())

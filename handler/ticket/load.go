@@ -55,7 +55,7 @@ func ReadFile(path string) (*Rules, error) {
 	return Load(path, text)
 }
 
-// Load reads rules from the text of a file; name is what the file is called in messages. Its error is Problems, all that is wrong with the file.
+// Load reads rules from the text of a file; name is what the file is called in messages. Its error is FileErrors, all that is wrong with the file.
 func Load(name string, text []byte) (*Rules, error) {
 	r := &reader{file: name}
 	root := r.parse(text)

@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -612,7 +613,7 @@ func TestWhatIsOddIsAWarning(t *testing.T) {
 		{"a denial that is untrue", "  - {name: a, match: {stage: granted}, notDone: deny}", "1:38: "},
 		{"a rule that another one hides", "  - {name: a, match: {package: 'SAP *'}}\n  - {name: b, match: {package: [SAP FI, 'SAP H*'], stage: created}}", `the rule "b" can never match`},
 		{"a requested item that is not ordered", "  - {name: a, tickets: {table: sc_req_item}}", "starts no flow"},
-		{"a column with a slip of the pen", "  - {name: a, tickets: {fields: {descripton: x}}}", `did you mean "description"?`},
+		{"a column with a slip of the pen", "  - {name: a, tickets: {fields: {impackt: x}}}", `did you mean "impact"?`},
 		{"a text for a user", "  - {name: a, tickets: {fields: {requested_for: Ada}}}", "requested_for refers to a user"},
 		{"a text that is always cut", "  - {name: a, tickets: {fields: {short_description: '" + strings.Repeat("x", 161) + "'}}}", "has 161 characters without what is filled in; it is cut at 160"},
 		{"a max that is too high", "  - {name: a, tickets: {fields: {short_description: {text: x, max: 200}}}}", "has 160 characters in ServiceNow"},
@@ -632,7 +633,7 @@ func TestWhatIsOddIsAWarning(t *testing.T) {
 		"  - {name: a, match: {stage: approved, requestType: add}, notDone: deny}",
 		"  - {name: a, match: {package: 'SAP *', stage: created}}\n  - {name: b, match: {package: SAP FI}}",
 		"  - {name: a, match: {package: SAP F}}\n  - {name: b, match: {package: 'SAP *'}}",
-		"  - {name: a, tickets: {table: u_incident, fields: {u_descripton: x, assignment_group: 287ebd7da9fe198100f92cc8d1d2154e}}}",
+		"  - {name: a, tickets: {table: u_incident, fields: {u_impackt: x, assignment_group: 287ebd7da9fe198100f92cc8d1d2154e}}}",
 	} {
 		if got := load(t, "version: 1\nrules:\n"+quiet).Warnings(); len(got) > 0 {
 			t.Errorf("%s: %v", quiet, got)
@@ -665,7 +666,7 @@ func FuzzLoadNeverPanics(f *testing.F) {
 		if (rules == nil) == (err == nil) {
 			t.Fatalf("%v, %v", rules, err)
 		}
-		if problems, ok := err.(Problems); err != nil && (!ok || len(problems) == 0 || problems[0].Line < 1 || problems[0].Column < 1 || strings.Contains(problems[0].Text, "\n")) {
+		if problems, ok := errors.AsType[FileErrors](err); err != nil && (!ok || len(problems) == 0 || problems[0].Line < 1 || problems[0].Column < 1 || strings.Contains(problems[0].Text, "\n")) {
 			t.Fatalf("%#v", err)
 		}
 		if rules == nil {

@@ -19,7 +19,7 @@ type Rules struct {
 	texts    []rule             // the built-in rules, whose texts fill in what a rule of a file leaves out
 	meanings map[string]meaning // by table
 	others   meaning            // of the tables that meanings does not have
-	warnings Problems           // of the file
+	warnings FileErrors         // of the file
 }
 
 // A rule says which callouts it is for and which tickets they need.

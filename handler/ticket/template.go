@@ -166,11 +166,11 @@ func (s *scope) funcs() template.FuncMap {
 			_, err := s.spend(text)
 			return strings.Contains(strings.ToLower(text), strings.ToLower(part)), err
 		},
-		"replace": func(old, new, text string) (string, error) {
-			if (strings.Count(text, old)+1)*len(new)+len(text) > maxText {
+		"replace": func(old, by, text string) (string, error) {
+			if (strings.Count(text, old)+1)*len(by)+len(text) > maxText {
 				return "", errTooMuch
 			}
-			return s.spend(strings.ReplaceAll(text, old, new))
+			return s.spend(strings.ReplaceAll(text, old, by))
 		},
 		"print": func(parts ...any) (string, error) {
 			size := 0

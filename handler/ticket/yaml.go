@@ -27,10 +27,10 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
 }
 
-// Problems are all that is wrong with a file, in the order of their places: a line for each.
-type Problems []Problem
+// FileErrors are all that is wrong with a file, in the order of their places: a line for each.
+type FileErrors []Problem
 
-func (p Problems) Error() string {
+func (p FileErrors) Error() string {
 	var lines []string
 	for _, one := range p {
 		lines = append(lines, one.String())
@@ -50,8 +50,8 @@ type place struct{ line, column int }
 type reader struct {
 	file     string
 	lines    []string
-	problems Problems
-	warnings Problems
+	problems FileErrors
+	warnings FileErrors
 }
 
 func (r *reader) bad(at place, format string, args ...any) {
@@ -63,7 +63,7 @@ func (r *reader) warn(at place, format string, args ...any) {
 }
 
 // sorted puts problems in the order of their places, each once.
-func sorted(p Problems) Problems {
+func sorted(p FileErrors) FileErrors {
 	slices.SortStableFunc(p, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
