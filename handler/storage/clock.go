@@ -38,10 +38,15 @@ func (c *clock) learn(date string, sent, received time.Time) {
 	}
 }
 
-// Ahead returns how far the storage's clock is ahead of ours, negative when it is behind; 0 until something was asked of it.
+// Ahead returns how far the storage's clock is ahead of ours, negative when it is behind; 0 until something was asked of it, and for less than a
+// second, which is more than the answers tell exactly.
 func (s *Store) Ahead() time.Duration {
 	if s.clock == nil {
 		return 0
 	}
-	return time.Duration(s.clock.ahead.Load())
+	d := time.Duration(s.clock.ahead.Load())
+	if d.Abs() < time.Second {
+		return 0
+	}
+	return d
 }
