@@ -171,7 +171,8 @@ var fieldShapes = map[string]*regexp.Regexp{
 	"invocationId": guid, "requestId": guid, "stageInstanceId": guid,
 	"status": digits, "ms": regexp.MustCompile(`^\d+(\.\d+)?$`), "dequeueCount": digits, "pastDue": truth, "sent": digits, "cut": truth,
 
-	"state": word, "from": word, "reason": word, "age": digits, "attempt": digits, "nextIn": digits, "decision": regexp.MustCompile(`^(resume|deny|cancel)$`),
+	"state": word, "from": word, "reason": word, "age": regexp.MustCompile(`^-?\d+(\.\d+)?(e\+\d+)?$`), // what a process learns of the storage's clock is right to a second
+	"attempt": digits, "nextIn": digits, "decision": regexp.MustCompile(`^(resume|deny|cancel)$`),
 	"stage": word, "requestType": word, "waits": truth, "sameBody": truth, "table": regexp.MustCompile(`^[a-z_0-9]+$`),
 	"poisoned": digits, "unreadable": digits, "purged": digits, "count": digits, "endedBefore": moment, "since": digits, "call": regexp.MustCompile(`^(ServiceNow|Graph): [a-z ]+$`),
 	"for": digits, "after": digits, "messageId": guid, "insertedOn": moment, "schema": digits,
