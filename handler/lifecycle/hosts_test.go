@@ -139,10 +139,12 @@ func TestKilledForAFunctionThatRunsTooLongWithAllInFlightNothingIsLostOrDoubled(
 			stall := storage.Add(misbehave.Fault{Match: "POST /devstoreaccount1/" + w.settings["STORAGE_PREFIX"] + "index", OnHit: func() { <-gone }, DropCall: true})
 			tick := time.NewTicker(150 * time.Millisecond)
 			defer tick.Stop()
-			for first.Pid() == pid {
+			for alive := true; alive && first.Pid() == pid; {
 				requests = append(requests, w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy}))
 				select {
 				case <-tick.C:
+				case <-first.Done():
+					alive = false
 				case <-w.ctx.Done():
 					t.Fatal("the host does not kill its handler")
 				}
