@@ -695,3 +695,22 @@ func TestAnOperatorWaitsWhileTicketsAreBeingTold(t *testing.T) {
 		w.check(key)
 	})
 }
+
+// Should the message for the next attempt get lost, the sweep comes soon, also where nobody in Entra waits.
+func TestAHeldOneWhoseTicketIsNotToldYetIsLookedAtSoon(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.now.Faults.Add(misbehave.Fault{Match: "PATCH", Status: 503})
+		key := w.submit(entra.NewRequest{Policy: w.sample.BadgePolicy})
+		w.until(key, correlation.Open)
+		w.close(key, servicenow.Closing{Fields: map[string]string{"request_state": "closed_somehow", "active": "false"}})
+		w.until(key, correlation.Held)
+		if due := w.load(key).Due; time.Until(due) > 5*time.Minute {
+			t.Errorf("looked at in %s", time.Until(due))
+		}
+		w.untilTold(key, correlation.Held)
+		w.pass(time.Minute)
+		if due := w.load(key).Due; time.Until(due) < 20*time.Hour {
+			t.Errorf("looked at in %s, though nothing is left to do", time.Until(due))
+		}
+	})
+}
