@@ -555,7 +555,10 @@ func TestATemplateThatMakesTooMuchIsMisconfiguredAndNamesRuleTicketAndField(t *t
 	for i := range 2 * maxAnswers {
 		c.Answers = append(c.Answers, callout.Answer{Question: fmt.Sprint("q", i), Value: strings.Repeat("x", 800)})
 	}
-	for _, f := range []string{"u_text: '{{range answers}}{{$.Answers}}{{end}}'", "u_text: '{{range answers}}{{print $.Answers $.Answers}}{{end}}'", "u_text: {user: '{{range answers}}{{$.Answers}}{{end}}'}"} {
+	for _, f := range []string{
+		"u_text: '{{range answers}}{{$.Answers}}{{end}}'", "u_text: '{{range answers}}{{print $.Answers $.Answers}}{{end}}'", "u_text: {user: '{{range answers}}{{$.Answers}}{{end}}'}",
+		`u_text: '{{range answers}}{{$x := replace "x" "" $.Answers}}{{end}}'`, // it writes nothing, and works hard
+	} {
 		r := ruled(t, "name: first\nfields:\n  "+f)
 		begun := time.Now()
 		_, err := r.Choose(c, deadline)
@@ -568,6 +571,23 @@ func TestATemplateThatMakesTooMuchIsMisconfiguredAndNamesRuleTicketAndField(t *t
 	}
 	r := ruled(t, "catalogItem: {item: x, reference: ref, variables: {v: '{{range answers}}{{$.Answers}}{{end}}'}}")
 	if _, err := r.Choose(c, deadline); !fault.Is(err, fault.Misconfigured) || !strings.Contains(err.Error(), "ticket ticket, variable v") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestATemplateSeesNoMoreAnswersThanItCanWalkOver(t *testing.T) {
+	t.Parallel()
+	c := &callout.Callout{Answers: make([]callout.Answer, 3*maxAnswers)}
+	if got := choose(t, ruled(t, "fields: {u_text: '{{range answers}}.{{end}}'}"), c).Drafts[0].Fields["u_text"]; got != strings.Repeat(".", maxAnswers) {
+		t.Errorf("%d", len(got))
+	}
+}
+
+func TestAFileIsNoLargerThanCanBeReadInTime(t *testing.T) {
+	t.Parallel()
+	remarks := "version: 1\n" + strings.Repeat("# a remark\n", maxFile/11)
+	load(t, remarks[:maxFile-20])
+	if _, err := Load("x", []byte(remarks+strings.Repeat("# a remark\n", 10))); err == nil || !strings.Contains(err.Error(), "at most 131072 are read") {
 		t.Errorf("%v", err)
 	}
 }

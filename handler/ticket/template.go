@@ -115,7 +115,10 @@ func (s *scope) spend(text string) (string, error) {
 
 func (s *scope) funcs() template.FuncMap {
 	one := func(f func(string) string) func(string) (string, error) {
-		return func(text string) (string, error) { return s.spend(f(text)) }
+		return func(text string) (string, error) {
+			s.effort += len(text)
+			return s.spend(f(text))
+		}
 	}
 	return template.FuncMap{
 		"answer": func(question string) (string, error) {
@@ -148,6 +151,7 @@ func (s *scope) funcs() template.FuncMap {
 			if limit < 1 {
 				return "", errors.New("truncate takes a number of characters from 1")
 			}
+			s.effort += len(text)
 			return s.spend(clip(text, limit))
 		},
 		"upper": one(strings.ToUpper), "lower": one(strings.ToLower), "trim": one(strings.TrimSpace), "oneLine": one(oneLine),
@@ -170,6 +174,7 @@ func (s *scope) funcs() template.FuncMap {
 			if (strings.Count(text, old)+1)*len(by)+len(text) > maxText {
 				return "", errTooMuch
 			}
+			s.effort += len(text)
 			return s.spend(strings.ReplaceAll(text, old, by))
 		},
 		"print": func(parts ...any) (string, error) {
