@@ -583,11 +583,14 @@ func TestATemplateSeesNoMoreAnswersThanItCanWalkOver(t *testing.T) {
 	}
 }
 
-func TestAFileIsNoLargerThanCanBeReadInTime(t *testing.T) {
+func TestAFileIsNoLargerThanCanBeReadInTimeAndText(t *testing.T) {
 	t.Parallel()
 	remarks := "version: 1\n" + strings.Repeat("# a remark\n", maxFile/11)
 	load(t, remarks[:maxFile-20])
 	if _, err := Load("x", []byte(remarks+strings.Repeat("# a remark\n", 10))); err == nil || !strings.Contains(err.Error(), "at most 131072 are read") {
+		t.Errorf("%v", err)
+	}
+	if _, err := Load("x", []byte("version: 1 # \xff\n")); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
 		t.Errorf("%v", err)
 	}
 }
