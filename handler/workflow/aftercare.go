@@ -285,7 +285,7 @@ func (s *step) remind(ctx context.Context) (bool, error) {
 			open = append(open, t)
 		}
 	}
-	if paused := s.Memory.paused(opNote) != nil; paused || len(open) == 0 {
+	if len(open) == 0 || s.Memory.holdsBack(opNote) {
 		return false, nil
 	}
 	s.c.Lease(s.owner, now.Add(s.tellLease()))

@@ -199,6 +199,9 @@ func (m *Memory) paused(op string) error {
 	return nil
 }
 
+// holdsBack says whether such a call would not be let through.
+func (m *Memory) holdsBack(op string) bool { return m.paused(op) != nil }
+
 // spread returns a part of d that differs from key to key and from n to n, and is the same each time: those that wait for the same thing do not
 // come back at the same moment.
 func spread(key correlation.Key, n int, d time.Duration) time.Duration {
