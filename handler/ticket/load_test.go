@@ -575,6 +575,17 @@ func TestATemplateThatMakesTooMuchIsMisconfiguredAndNamesRuleTicketAndField(t *t
 	}
 }
 
+// The parser's time grows with the square of the nesting: what is nested deeply never gets to it.
+func TestWhatIsNestedDeeplyIsTurnedDownAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"[", "[\n", "{a: ", "a: ", "- ", "? ", "&a ", "!a "} {
+		_, err := Load("x", []byte(strings.Repeat(s, maxFile/2/len(s))))
+		if err == nil || !strings.Contains(err.Error(), "nested more than 20 deep") {
+			t.Errorf("%q again and again: %v", s, err)
+		}
+	}
+}
+
 func TestATemplateSeesNoMoreAnswersThanItCanWalkOver(t *testing.T) {
 	t.Parallel()
 	c := &callout.Callout{Answers: make([]callout.Answer, 3*maxAnswers)}
@@ -680,7 +691,7 @@ func FuzzLoadNeverPanics(f *testing.F) {
 	}
 	for _, s := range []string{
 		"", "\xff", "- - - - - - - - - - - - - - - - - - - - - - -", "a: &a [*a]", "? x\n: y", "{", "[", "!!binary x", "version: 1\n\tx", "\ufeffversion: 1", "%YAML 1.2\n---\nversion: 1",
-		"version: 1\r\nrules:\r\n  - name: x\r\n", "<<: x", ": x", "version: .nan", "version: 1\nrules:\n- name: |\n    x\n- ", strings.Repeat("[", 1<<16), strings.Repeat("a: ", 1<<15), strings.Repeat("x", maxFile+1),
+		"version: 1\r\nrules:\r\n  - name: x\r\n", "<<: x", ": x", "version: .nan", "version: 1\nrules:\n- name: |\n    x\n- ", strings.Repeat("[", 50), strings.Repeat("a: ", 50),
 	} {
 		f.Add([]byte(s))
 	}
