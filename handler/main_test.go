@@ -67,8 +67,10 @@ func remember(ts *testscript.TestScript, neg bool, args []string) {
 		Entry: "ticket", Table: "sc_request", SysID: "9d385017c611228701d22104cc95c371", Number: "REQ0010001",
 		Link: "https://example.service-now.com/nav_to.do?uri=REQ0010001", State: "request_state=requested", Outcome: correlation.Pending,
 	}
-	planned := correlation.Ticket{Entry: "ticket", Table: "sc_request", Fields: map[string]string{"short_description": "Grant access to Ada Example"}}
-	ts.Check(keep(s, openRequest, time.Now().UTC().Add(-26*time.Hour), func(c *correlation.Correlation, at time.Time) error {
+	planned := correlation.Ticket{Entry: "ticket", Table: "sc_request", Fields: map[string]string{"short_description": "Grant access to Ada Example"}, Item: &correlation.Item{
+		Item: "Access to an application", Quantity: 1, Variables: map[string]string{"who": "Ada Example"}, RequestedFor: &correlation.Person{PrincipalName: "ada@example.com"},
+	}}
+	ts.Check(keep(s, openRequest, time.Now().UTC().Add(-26*time.Hour-10*time.Second), func(c *correlation.Correlation, at time.Time) error {
 		c.Deadline = time.Date(2099, 12, 8, 12, 0, 0, 0, time.UTC)
 		c.Rule, c.Tickets = "grant", []correlation.Ticket{ticket}
 		return errors.Join(
@@ -82,7 +84,7 @@ func remember(ts *testscript.TestScript, neg bool, args []string) {
 			c.Fail(at.Add(2*time.Second), "ServiceNow refuses us", "Give the integration user the role itil; then retry.", fault.Forbidden, ""))
 	}))
 	ts.Check(keep(s, endedRequest, noon, func(c *correlation.Correlation, at time.Time) error {
-		ticket.State, ticket.Outcome = "request_state=closed_complete", correlation.Fulfilled
+		ticket.State, ticket.Outcome, ticket.CloseNotes = "request_state=closed_complete", correlation.Fulfilled, "Ada has it"
 		c.Rule, c.Tickets, c.Outcome = "grant", []correlation.Ticket{ticket}, correlation.Fulfilled
 		return errors.Join(
 			c.Move(correlation.Opening, at.Add(time.Second), "rule grant: about to open 1 ticket", ""),

@@ -65,7 +65,7 @@ func (c *requestsShow) Run(p *program) error {
 			Tickets: []correlation.Ticket{}, Events: eventsOf(events),
 		}
 		for _, t := range s.Tickets {
-			t.Fields = nil // a planned ticket's text names people
+			t.Fields, t.Item, t.CloseNotes = nil, nil, "" // what is planned names people, and so may what somebody wrote
 			v.Tickets = append(v.Tickets, t)
 		}
 		stages = append(stages, v)
