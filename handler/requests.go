@@ -91,6 +91,23 @@ func (p *program) stages(store *storage.Store, id string) ([]*correlation.Correl
 	return out, nil
 }
 
+// each visits all of a list, page by page.
+func each(page func(cursor string) ([]correlation.Summary, string, error), visit func(correlation.Summary) error) error {
+	for cursor, more := "", true; more; more = cursor != "" {
+		some, next, err := page(cursor)
+		if err != nil {
+			return err
+		}
+		cursor = next
+		for _, s := range some {
+			if err := visit(s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")

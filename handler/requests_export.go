@@ -211,26 +211,16 @@ func (x *exporter) begin() error {
 }
 
 func (x *exporter) list(page func(cursor string) ([]correlation.Summary, string, error)) error {
-	for cursor, more := "", true; more; more = cursor != "" {
-		some, next, err := page(cursor)
+	return each(page, func(s correlation.Summary) error {
+		c, err := x.store.Load(x.ctx, s.Key)
+		if fault.Is(err, fault.NotFound) {
+			return nil // listed and never stored, or removed meanwhile
+		}
 		if err != nil {
 			return err
 		}
-		cursor = next
-		for _, s := range some {
-			c, err := x.store.Load(x.ctx, s.Key)
-			if fault.Is(err, fault.NotFound) {
-				continue // listed and never stored, or removed meanwhile
-			}
-			if err != nil {
-				return err
-			}
-			if err := x.write(c); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+		return x.write(c)
+	})
 }
 
 func (x *exporter) write(c *correlation.Correlation) error {

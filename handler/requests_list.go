@@ -56,16 +56,13 @@ func (c *requestsList) Run(p *program) error {
 		}
 	}
 	var list []correlation.Summary
-	for cursor, more := "", true; more; more = cursor != "" {
-		var some []correlation.Summary
-		if some, cursor, err = page(cursor); err != nil {
-			return err
+	if err := each(page, func(s correlation.Summary) error {
+		if wanted(s) {
+			list = append(list, s)
 		}
-		for _, s := range some {
-			if wanted(s) {
-				list = append(list, s)
-			}
-		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	urgent(list, c.Ended != "")
 	rows, missed := []row{}, false
@@ -170,11 +167,11 @@ func warn(ctx context.Context, w io.Writer, store *storage.Store, missed bool) e
 	if err != nil {
 		return err
 	}
-	switch since := time.Since(mark.Begun); {
+	switch now := time.Now(); {
 	case mark.Begun.IsZero() && missed:
 		fmt.Fprintln(w, "warning: no sweep has ever run, and what nobody reports waits for one; is the setting SWEEP_SCHEDULE there?")
-	case !mark.Begun.IsZero() && since > workflow.SweepOverdue:
-		fmt.Fprintf(w, "warning: the last sweep began %s ago, and what nobody reports waits for one; does the function app run, with the setting SWEEP_SCHEDULE?\n", age(since))
+	case mark.Overdue(now):
+		fmt.Fprintf(w, "warning: the last sweep began %s ago, and what nobody reports waits for one; does the function app run, with the setting SWEEP_SCHEDULE?\n", age(now.Sub(mark.Begun)))
 	}
 	if n := len(kept); n > 0 {
 		fmt.Fprintf(w, "warning: %s cannot be read; see `handler requests list --unreadable`\n", plural(n, "message"))

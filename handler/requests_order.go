@@ -69,16 +69,14 @@ func (c *requestsRetry) Run(p *program) error {
 		return c.giveAll(p, store, "retry", c.IDs, retry)
 	}
 	var keys []correlation.Key
-	for cursor, more := "", true; more; more = cursor != "" {
-		var page []correlation.Summary
-		if page, cursor, err = store.Open(p.ctx, cursor, 0); err != nil {
-			return err
+	open := func(cursor string) ([]correlation.Summary, string, error) { return store.Open(p.ctx, cursor, 0) }
+	if err := each(open, func(s correlation.Summary) error {
+		if s.State == correlation.Failed {
+			keys = append(keys, s.Key)
 		}
-		for _, s := range page {
-			if s.State == correlation.Failed {
-				keys = append(keys, s.Key)
-			}
-		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	if len(keys) > 0 && !c.Yes {
 		if err := p.confirm(plural(len(keys), "request") + " failed, and will be tried again where they failed."); err != nil {

@@ -215,8 +215,8 @@ func (c *console) health(ctx context.Context, p *listPage, open []correlation.Su
 	p.Unreadable = len(unreadable)
 	if mark.Begun.IsZero() {
 		p.NeverSwept = slices.ContainsFunc(open, func(s correlation.Summary) bool { return now.Sub(s.Created) > workflow.SweepOverdue })
-	} else if since := now.Sub(mark.Begun); since > workflow.SweepOverdue {
-		p.Unswept = span(since)
+	} else if mark.Overdue(now) {
+		p.Unswept = span(now.Sub(mark.Begun))
 	}
 	return nil
 }

@@ -119,16 +119,19 @@ type Ticket struct {
 
 // An Item is an order from the Service Catalog, as planned.
 type Item struct {
-	Item         string            `json:"item"` // its sys_id, or its name
-	Quantity     int               `json:"quantity"`
-	Variables    map[string]string `json:"variables,omitempty"`
-	RequestedFor *Person           `json:"requestedFor,omitempty"`
-	Reference    string            `json:"reference,omitempty"` // the variable that carries the correlation_id
+	Item         string            `json:"item"`                   // the catalog item: its sys_id, or its name
+	Quantity     int               `json:"quantity"`               // 1 or more
+	Variables    map[string]string `json:"variables,omitempty"`    // by name
+	RequestedFor *Person           `json:"requestedFor,omitempty"` // whom it is for; nil for the integration user itself. One who is not found is not named in the order
+
+	// Reference is the name of the variable that carries the correlation_id: with it an order is found again of which nobody heard the answer, before
+	// the requested item has its correlation_id.
+	Reference string `json:"reference,omitempty"`
 }
 
-// A Person is what ServiceNow's users can be searched for.
+// A Person is what ServiceNow's users can be searched for; either may be "".
 type Person struct {
-	PrincipalName string `json:"principalName,omitempty"`
+	PrincipalName string `json:"principalName,omitempty"` // ServiceNow's user_name, where users come from Entra
 	Email         string `json:"email,omitempty"`
 }
 

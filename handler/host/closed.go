@@ -11,6 +11,7 @@ import (
 
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
+	"ticketbridge/handler/ticket"
 	"ticketbridge/handler/workflow"
 )
 
@@ -155,7 +156,7 @@ func valid(n workflow.Closed) (workflow.Closed, error) {
 	if key, err := correlation.NewKey(n.RequestID, n.StageInstanceID); err == nil {
 		return workflow.Closed{RequestID: key.Request, StageInstanceID: key.Stage}, nil
 	}
-	if table(n.Table) && sysID(n.SysID) {
+	if ticket.ValidTable(n.Table) && ticket.ValidSysID(n.SysID) {
 		return workflow.Closed{Table: n.Table, SysID: strings.ToLower(n.SysID)}, nil
 	}
 	bad := func(field, detail string) (workflow.Closed, error) {
@@ -175,9 +176,9 @@ func valid(n workflow.Closed) (workflow.Closed, error) {
 			field = "AccessPackageAssignmentRequestId"
 		}
 		return bad(field, "is not a GUID")
-	case n.Table != "" && !table(n.Table):
+	case n.Table != "" && !ticket.ValidTable(n.Table):
 		return bad("table", "is not the name of a table")
-	case n.SysID != "" && !sysID(n.SysID):
+	case n.SysID != "" && !ticket.ValidSysID(n.SysID):
 		return bad("sys_id", "must be 32 hexadecimal digits")
 	case n.SysID != "":
 		return bad("table", "is missing beside sys_id; "+ways)
@@ -195,17 +196,4 @@ func keyOf(n workflow.Closed) correlation.Key {
 	}
 	key, _ := correlation.NewKey(n.RequestID, n.StageInstanceID)
 	return key
-}
-
-// table says whether s can be the name of a ServiceNow table.
-func table(s string) bool {
-	if s == "" || len(s) > 80 || s[0] < 'a' || s[0] > 'z' {
-		return false
-	}
-	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
-}
-
-// sysID says whether s can be a ServiceNow sys_id.
-func sysID(s string) bool {
-	return len(s) == 32 && strings.Trim(s, "0123456789abcdefABCDEF") == ""
 }

@@ -12,6 +12,7 @@ import (
 
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
+	"ticketbridge/handler/ticket"
 	"ticketbridge/handler/workflow"
 )
 
@@ -173,7 +174,7 @@ func FuzzCloseBody(f *testing.F) {
 				t.Fatalf("%+v: %v", n, err)
 			}
 		default:
-			if !table(n.Table) || !sysID(n.SysID) || strings.ToLower(n.SysID) != n.SysID || strings.ContainsAny(n.Table+n.SysID, "^/%&?=") {
+			if !ticket.ValidTable(n.Table) || !ticket.ValidSysID(n.SysID) || strings.ToLower(n.SysID) != n.SysID || strings.ContainsAny(n.Table+n.SysID, "^/%&?=") {
 				t.Fatalf("%+v", n)
 			}
 		}

@@ -600,7 +600,7 @@ func (l *loader) fields(n ast.Node) columnSet {
 		default:
 			if t := l.template(v, l.callout, "a template, or one of text, user and group"); t != nil {
 				out.fields[m.key] = t
-				if s, _ := scalar(v); refers != "" && !sysID(s) {
+				if s, _ := scalar(v); refers != "" && !ValidSysID(s) {
 					l.warn(at(v), "%s refers to a %s: a text is taken there only when it is a sys_id; say {%s: …}", m.key, refers, refers)
 				}
 				l.tooLong(v, m.key, limitOf(m.key), t)
@@ -608,10 +608,6 @@ func (l *loader) fields(n ast.Node) columnSet {
 		}
 	}
 	return out
-}
-
-func sysID(s string) bool {
-	return len(s) == 32 && strings.Trim(strings.ToLower(s), "0123456789abcdef") == ""
 }
 
 // field reads a column that is not just a text.

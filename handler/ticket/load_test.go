@@ -245,8 +245,8 @@ func TestTextsAreCutAtTheLengthOfTheirColumn(t *testing.T) {
 func TestFieldsUsersGroupsAndItemsBecomeDrafts(t *testing.T) {
 	t.Parallel()
 	c := sample(t, "approved-on-behalf")
-	target := Person{c.Assigned.Target.PrincipalName, c.Assigned.Target.Email}
-	requestor := Person{c.By.PrincipalName, c.By.Email}
+	target := Person{PrincipalName: c.Assigned.Target.PrincipalName, Email: c.Assigned.Target.Email}
+	requestor := Person{PrincipalName: c.By.PrincipalName, Email: c.By.Email}
 	r := load(t, `
 version: 1
 defaults:
@@ -285,7 +285,7 @@ rules:
 		t.Errorf("%v", first.Fields)
 	}
 	wantUsers := map[string]Person{
-		"caller_id": target, "u_user": requestor, "u_named": {c.Assigned.Target.Email, c.Assigned.Target.Email},
+		"caller_id": target, "u_user": requestor, "u_named": {PrincipalName: c.Assigned.Target.Email, Email: c.Assigned.Target.Email},
 	}
 	if diff := cmp.Diff(wantUsers, first.Users); diff != "" {
 		t.Errorf("users (-want +got):\n%s", diff)
@@ -303,7 +303,7 @@ rules:
 	if diff := cmp.Diff(want, got.Drafts[1:3]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	boss := Person{"boss@example.com", "boss@example.com"}
+	boss := Person{PrincipalName: "boss@example.com", Email: "boss@example.com"}
 	if i := got.Drafts[3].Item; i == nil || i.Quantity != 1 || i.Variables != nil || *i.RequestedFor != boss {
 		t.Errorf("%+v", i)
 	}

@@ -209,8 +209,8 @@ func TestATicketIsForTheTargetWhoeverAskedForIt(t *testing.T) {
 			target callout.Person
 			want   map[string]Person
 		}{
-			{ada, map[string]Person{"requested_for": {"ada@corp.example.com", "ada@example.com"}}},
-			{callout.Person{Email: "ada@example.com"}, map[string]Person{"requested_for": {"", "ada@example.com"}}},
+			{ada, map[string]Person{"requested_for": {PrincipalName: "ada@corp.example.com", Email: "ada@example.com"}}},
+			{callout.Person{Email: "ada@example.com"}, map[string]Person{"requested_for": {Email: "ada@example.com"}}},
 			{callout.Person{Name: "Ada", ObjectID: "1"}, nil},
 		} {
 			got, err := BuiltIn().Choose(&callout.Callout{Stage: stage, Assigned: callout.Assignment{Target: c.target}, By: requestor}, deadline)

@@ -3,6 +3,7 @@
 package ticket
 
 import (
+	"strings"
 	"time"
 
 	"ticketbridge/handler/correlation"
@@ -26,23 +27,11 @@ type Draft struct {
 	Item *Item
 }
 
-// An Item is an order from the Service Catalog.
-type Item struct {
-	Item         string            // the catalog item: its sys_id, or its name
-	Quantity     int               // 1 or more
-	Variables    map[string]string // by name
-	RequestedFor *Person           // whom it is for; nil for the integration user itself. One who is not found is not named in the order
+// An Item is an order from the Service Catalog, as the plan keeps it.
+type Item = correlation.Item
 
-	// Reference is the name of the variable that carries the correlation_id: with it an order is found again of which nobody heard the answer, before
-	// the requested item has its correlation_id.
-	Reference string
-}
-
-// A Person is what ServiceNow's users can be searched for; either may be "".
-type Person struct {
-	PrincipalName string // ServiceNow's user_name, where users come from Entra
-	Email         string
-}
+// A Person is whom an item, or a column, is for, as the plan keeps him.
+type Person = correlation.Person
 
 // A Record is a ticket as ServiceNow has it. Fields holds the values (not the display values) of the columns that were asked for;
 // a reference is its sys_id.
@@ -102,4 +91,9 @@ func ValidTable(s string) bool {
 		}
 	}
 	return true
+}
+
+// ValidSysID says whether s is 32 hexadecimal digits, as a ServiceNow sys_id is.
+func ValidSysID(s string) bool {
+	return len(s) == 32 && strings.Trim(s, "0123456789abcdefABCDEF") == ""
 }

@@ -234,7 +234,7 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 	}
 	s.c.Tickets = nil
 	for _, d := range choice.Drafts {
-		s.c.Tickets = append(s.c.Tickets, correlation.Ticket{Entry: d.Entry, Table: d.Table, Fields: d.Fields, Item: planned(d.Item)})
+		s.c.Tickets = append(s.c.Tickets, correlation.Ticket{Entry: d.Entry, Table: d.Table, Fields: d.Fields, Item: d.Item})
 	}
 	if err := s.c.Move(correlation.Opening, now, fmt.Sprintf("rule %s: about to open %s", choice.Rule, plural(len(choice.Drafts), "ticket")), invocation(ctx)); err != nil {
 		return false, err
@@ -313,19 +313,15 @@ func (s *step) open(ctx context.Context) (bool, error) {
 		if t.SysID != "" {
 			continue
 		}
-		now := s.now()
 		if opened > 0 { // the tickets so far go on record, and the lease starts anew, before the next is created
-			s.c.Lease(s.owner, now.Add(s.openLease()))
+			if !hasTime(ctx, 2*s.p.CallTimeout) {
+				s.c.Release()
+				return false, s.comeBack(ctx, 0)
+			}
+			s.c.Lease(s.owner, s.now().Add(s.openLease()))
 			if err := s.save(ctx); err != nil {
 				return false, err
 			}
-		}
-		if !hasTime(ctx, 2*s.p.CallTimeout) && opened > 0 {
-			s.c.Release()
-			if err := s.save(ctx); err != nil {
-				return false, err
-			}
-			return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, 0)
 		}
 		rec, err := s.ensure(ctx, i)
 		if err != nil {
@@ -364,7 +360,7 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 	}
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 	defer cancel()
-	rec, err := s.tickets().Create(call, ticket.Draft{Entry: t.Entry, Table: t.Table, Fields: t.Fields, Item: ordered(t.Item)}, id)
+	rec, err := s.tickets().Create(call, ticket.Draft{Entry: t.Entry, Table: t.Table, Fields: t.Fields, Item: t.Item}, id)
 	if err != nil {
 		return ticket.Record{}, err
 	}
@@ -471,10 +467,7 @@ func (s *step) cannotRead(ctx context.Context, cause error) (bool, error) {
 		return false, s.save(ctx)
 	}
 	s.c.Attempted(now, now.Add(d), cause, invocation(ctx))
-	if err := s.save(ctx); err != nil {
-		return false, err
-	}
-	return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
+	return false, s.comeBack(ctx, d)
 }
 
 // decide turns the tickets' outcome into the end, or into an intent to tell Graph.
@@ -695,23 +688,32 @@ func (s *step) tryLater(ctx context.Context, cause error) (bool, error) {
 	if fault.Is(cause, fault.Paused) {
 		return s.wait(ctx, cause)
 	}
-	if fault.Is(cause, fault.Unclear) && s.c.State == correlation.Opening {
+	unclear := fault.Is(cause, fault.Unclear) && s.c.State == correlation.Opening
+	if unclear {
 		s.c.Settles = s.now().Add(s.p.Settle) // also for an operator, whom the delay does not keep
 	}
 	d, ok := s.p.delay(s.c.Key, s.c.Attempts+1, fault.After(cause))
 	if !ok || !fault.ReasonOf(cause).Temporary() {
 		return s.fail(ctx, cause)
 	}
-	if fault.Is(cause, fault.Unclear) && s.c.State == correlation.Opening {
+	if unclear {
 		d = max(d, s.p.Settle)
 	}
 	now := s.now()
 	s.c.Attempted(now, now.Add(d), cause, invocation(ctx))
-	if err := s.save(ctx); err != nil {
+	if err := s.comeBack(ctx, d); err != nil {
 		return false, err
 	}
 	zerolog.Ctx(ctx).Warn().Err(cause).Str("reason", string(fault.ReasonOf(cause))).Int("attempt", s.c.Attempts).Dur("nextIn", d).Msg("will be tried again")
-	return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
+	return false, nil
+}
+
+// comeBack puts what was learnt on record, and sends a message to go on after d.
+func (s *step) comeBack(ctx context.Context, d time.Duration) error {
+	if err := s.save(ctx); err != nil {
+		return err
+	}
+	return s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
 }
 
 // wait puts the step off until the other side may serve again.
@@ -719,10 +721,7 @@ func (s *step) wait(ctx context.Context, paused error) (bool, error) {
 	now := s.now()
 	d := fault.After(paused) + time.Second
 	s.c.Paused(now, now.Add(d), paused, invocation(ctx))
-	if err := s.save(ctx); err != nil {
-		return false, err
-	}
-	return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
+	return false, s.comeBack(ctx, d)
 }
 
 func (s *step) fail(ctx context.Context, cause error) (bool, error) {

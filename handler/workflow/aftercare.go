@@ -29,30 +29,6 @@ const deleted = "deleted, or no longer to be seen by us"
 
 func (s *step) aftercare() ticket.Aftercare { return s.Rules.Aftercare(s.c.Rule) }
 
-// planned is an order as the plan keeps it.
-func planned(i *ticket.Item) *correlation.Item {
-	if i == nil {
-		return nil
-	}
-	out := &correlation.Item{Item: i.Item, Quantity: i.Quantity, Variables: i.Variables, Reference: i.Reference}
-	if i.RequestedFor != nil {
-		out.RequestedFor = &correlation.Person{PrincipalName: i.RequestedFor.PrincipalName, Email: i.RequestedFor.Email}
-	}
-	return out
-}
-
-// ordered is an order of the plan as the client takes it.
-func ordered(i *correlation.Item) *ticket.Item {
-	if i == nil {
-		return nil
-	}
-	out := &ticket.Item{Item: i.Item, Quantity: i.Quantity, Variables: i.Variables, Reference: i.Reference}
-	if i.RequestedFor != nil {
-		out.RequestedFor = &ticket.Person{PrincipalName: i.RequestedFor.PrincipalName, Email: i.RequestedFor.Email}
-	}
-	return out
-}
-
 // complete sets the columns of an order that was found: the attempt that made it may have ended before it could. That they are refused is for the timeline: people
 // have the ticket. The error is one that time may mend.
 func (s *step) complete(ctx context.Context, t correlation.Ticket, found ticket.Record) error {
@@ -140,15 +116,13 @@ func (s *step) tell(ctx context.Context) (bool, error) {
 			of, most = s.tellOutcome, noteTries
 		}
 		if noTime := (n > 0 || s.mine) && !hasTime(ctx, s.p.CallTimeout); n > 0 || noTime { // what was told goes on record, and the lease begins anew
-			s.c.Lease(s.owner, s.now().Add(s.tellLease()))
 			if noTime {
 				s.c.Release()
+				return false, s.comeBack(ctx, 0)
 			}
+			s.c.Lease(s.owner, s.now().Add(s.tellLease()))
 			if err := s.save(ctx); err != nil {
 				return false, err
-			}
-			if noTime {
-				return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, 0)
 			}
 		}
 		s.mine = false
@@ -161,10 +135,7 @@ func (s *step) tell(ctx context.Context) (bool, error) {
 			d, ok := s.p.delay(s.c.Key, s.c.Attempts+1, fault.After(err))
 			if ok && s.c.Attempts+1 < most && fault.ReasonOf(err).Temporary() {
 				s.c.Attempted(now, now.Add(d), fmt.Errorf("tell ticket %s: %w", t.Number, err), invocation(ctx))
-				if err := s.save(ctx); err != nil {
-					return false, err
-				}
-				return false, s.send(ctx, Message{Key: s.c.Key, Why: WhyRetry}, d)
+				return false, s.comeBack(ctx, d)
 			}
 			gaveUp = true
 			s.c.Note(now, fmt.Sprintf("ticket %s could not be told: %s", t.Number, brief(err)), invocation(ctx))

@@ -76,22 +76,8 @@ func ReadMessage(text []byte) (Message, error) {
 			return Message{}, fmt.Errorf("read message: %w", err)
 		}
 		m.Key = key
-	case !ticket.ValidTable(m.Table) || !validSysID(m.SysID):
+	case !ticket.ValidTable(m.Table) || !ticket.ValidSysID(m.SysID):
 		return bad("it names neither a correlation nor a ticket")
 	}
 	return m, nil
-}
-
-// validSysID says whether s can be a ServiceNow sys_id: 32 hexadecimal digits.
-func validSysID(s string) bool {
-	if len(s) != 32 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
-			return false
-		}
-	}
-	return true
 }

@@ -97,6 +97,11 @@ type Mark struct {
 	Version string    // the storage's ETag; "" before it was stored
 }
 
+// Overdue says whether the last sweep began too long ago. It does not say so when none has ever run: the app may have just begun.
+func (m Mark) Overdue(now time.Time) bool {
+	return !m.Begun.IsZero() && now.Sub(m.Begun) > SweepOverdue
+}
+
 // A Poison is a message that the host has given up on: delivered five times, and each time it failed or the process died over it.
 type Poison struct {
 	ID         string

@@ -207,12 +207,12 @@ func (w *Workflow) sweepIfOverdue(ctx context.Context) {
 		return
 	}
 	mark, err := w.Store.Mark(ctx)
-	since := w.now().Sub(mark.Begun)
-	if err != nil || since < SweepOverdue {
+	now, first := w.now(), mark.Begun.IsZero()
+	if err != nil || !first && !mark.Overdue(now) {
 		return
 	}
-	first := mark.Begun.IsZero()
-	mark.Begun = w.now()
+	since := now.Sub(mark.Begun)
+	mark.Begun = now
 	if err := w.Store.SaveMark(ctx, &mark); err != nil || first { // somebody else sweeps; or the app has just begun, and the timer may fire any moment
 		return
 	}

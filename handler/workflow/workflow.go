@@ -205,7 +205,7 @@ func (w *Workflow) TicketClosed(ctx context.Context, n Closed) error {
 		m.Key = key
 	case !ticket.ValidTable(n.Table):
 		return &fault.Error{Op: "read notification", Reason: fault.Invalid, Field: "table", Detail: "send correlation_id, or table and sys_id, or the request id and the stage instance id"}
-	case !validSysID(n.SysID):
+	case !ticket.ValidSysID(n.SysID):
 		return &fault.Error{Op: "read notification", Reason: fault.Invalid, Field: "sys_id", Detail: "must be 32 hexadecimal digits"}
 	default:
 		m.Table, m.SysID = n.Table, strings.ToLower(n.SysID)
