@@ -80,6 +80,15 @@ param serviceNowSecretName string = ''
 @description('The Key Vault secret with the key, in base64, that ServiceNow signs its close notifications with. Empty: no signature is asked for.')
 param closeHmacKeySecretName string = ''
 
+@description('The Key Vault secret with the client certificate, in PEM, for an instance or a gateway that asks for one. Empty: there is none.')
+param serviceNowCertificateSecretName string = ''
+
+@description('The Key Vault secret with the certificate\'s private key, in PEM. Empty: it stands beside the certificate.')
+param serviceNowPrivateKeySecretName string = ''
+
+@description('The Key Vault secret with headers for each call of ServiceNow, as a gateway may want: Name: value on each line. Empty: none.')
+param serviceNowHeadersSecretName string = ''
+
 // Who may call. The function key is asked for in any case.
 
 @description('When set, callouts need a token of this tenant with this audience.')
@@ -137,6 +146,9 @@ var appName = '${name}-${suffix}'
 var secretNames = {
   serviceNow: serviceNowAuth == 'entra' ? '' : serviceNowSecretName
   closeHmacKey: closeHmacKeySecretName
+  certificate: serviceNowCertificateSecretName
+  privateKey: serviceNowPrivateKeySecretName
+  headers: serviceNowHeadersSecretName
 }
 var secretReference = mapValues(
   secretNames,
@@ -218,6 +230,9 @@ module app 'modules/app.bicep' = {
       SERVICENOW_PASSWORD: serviceNowAuth == 'basic' ? secretReference.serviceNow : ''
       SERVICENOW_API_KEY: serviceNowAuth == 'api-key' ? secretReference.serviceNow : ''
       SERVICENOW_AUDIENCE: serviceNowAudience
+      SERVICENOW_CERTIFICATE: secretReference.certificate
+      SERVICENOW_PRIVATE_KEY: secretReference.privateKey
+      SERVICENOW_HEADERS: secretReference.headers
       SERVICENOW_TIMEOUT: serviceNowTimeout
       SERVICENOW_SETTLE: serviceNowSettle
       CALLOUT_AUDIENCE: calloutAudience

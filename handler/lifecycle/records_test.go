@@ -88,23 +88,31 @@ func (w *world) submit(r entra.NewRequest) string {
 func (w *world) asked(r entra.NewRequest) string {
 	w.Helper()
 	for range 20 {
-		id := w.submit(r)
-		now, err := w.entra.Await(w.ctx, id, func(r entra.Request) bool {
-			return r.State == entra.StatePendingApproval || len(r.Callouts) > 0 && (r.Callouts[0].Status != entra.StatusSent || len(r.Callouts[0].Attempts) > 0 && !r.Callouts[0].Waits)
-		})
-		w.check(err)
-		if len(now.Callouts) == 0 || now.Callouts[0].Status != entra.StatusFailed {
+		if id := w.submit(r); w.taken(id) {
 			return id
-		}
-		for _, a := range now.Callouts[0].Attempts {
-			if a.Status != 0 && a.Status != http.StatusServiceUnavailable {
-				w.Fatalf("the callout was answered %d: %s", a.Status, a.Answer)
-			}
-			w.Logf("the callout was answered %d after %v: asking anew", a.Status, a.Took)
 		}
 	}
 	w.Fatal("twenty requests, and the callout of none was answered in time")
 	return ""
+}
+
+// taken waits for what becomes of the request's first callout, and says whether it was taken, or not because the machine was slower than Entra is patient.
+func (w *world) taken(id string) bool {
+	w.Helper()
+	now, err := w.entra.Await(w.ctx, id, func(r entra.Request) bool {
+		return r.State == entra.StatePendingApproval || len(r.Callouts) > 0 && (r.Callouts[0].Status != entra.StatusSent || len(r.Callouts[0].Attempts) > 0 && !r.Callouts[0].Waits)
+	})
+	w.check(err)
+	if len(now.Callouts) == 0 || now.Callouts[0].Status != entra.StatusFailed {
+		return true
+	}
+	for _, a := range now.Callouts[0].Attempts {
+		if a.Status != 0 && a.Status != http.StatusServiceUnavailable {
+			w.Fatalf("the callout was answered %d: %s", a.Status, a.Answer)
+		}
+		w.Logf("the callout was answered %d after %v: asking anew", a.Status, a.Took)
+	}
+	return false
 }
 
 // ledger is a request that calls out once and waits.
