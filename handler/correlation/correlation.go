@@ -196,6 +196,7 @@ type Correlation struct {
 
 	// The step in work.
 	Attempts    int       // failed attempts of the current step
+	Deaths      int       // of workers in a row that took the lease and never said what came of it
 	NextAttempt time.Time // not before; zero when the step may be tried now
 	LeaseOwner  string    // the invocation that works on the intent
 	LeaseUntil  time.Time
@@ -256,7 +257,7 @@ func (c *Correlation) enter(to State, now time.Time, e Event) {
 	if to != c.State {
 		c.State, c.Since = to, now
 	}
-	c.Attempts, c.NextAttempt = 0, time.Time{}
+	c.Attempts, c.Deaths, c.NextAttempt = 0, 0, time.Time{}
 	c.LastError, c.LastReason = "", ""
 	c.Reason, c.Advice = "", ""
 	c.Release()
@@ -274,6 +275,7 @@ func (c *Correlation) Note(now time.Time, text, invocation string) {
 // Attempted records a failed attempt of the current step and when the next may be made.
 func (c *Correlation) Attempted(now, next time.Time, err error, invocation string) {
 	c.Attempts++
+	c.Deaths = 0
 	c.NextAttempt = next
 	c.LastReason, c.LastError = fault.ReasonOf(err), err.Error()
 	c.advise(fault.Advice(err))
@@ -299,7 +301,7 @@ func (c *Correlation) Recovered(now time.Time, invocation string) {
 
 // Forget forgets the attempts of the current step: it is done, or given up.
 func (c *Correlation) Forget() {
-	c.Attempts, c.NextAttempt, c.LastError, c.LastReason = 0, time.Time{}, "", ""
+	c.Attempts, c.Deaths, c.NextAttempt, c.LastError, c.LastReason = 0, 0, time.Time{}, "", ""
 	c.advise("")
 }
 
@@ -336,6 +338,21 @@ func (c *Correlation) Lease(owner string, until time.Time) {
 
 // Release gives the lease back.
 func (c *Correlation) Release() { c.LeaseOwner, c.LeaseUntil = "", time.Time{} }
+
+// Abandoned says whether somebody else than owner had the lease, and let it run out without a word.
+func (c *Correlation) Abandoned(owner string, now time.Time) bool {
+	return c.LeaseOwner != "" && c.LeaseOwner != owner && !now.Before(c.LeaseUntil)
+}
+
+// Died records that a worker took the lease and never said what came of it: as a rule, its process ended. It forgets the lease.
+func (c *Correlation) Died(now time.Time, invocation string) {
+	c.Deaths++
+	c.Release()
+	c.add(Event{
+		At: now, Kind: EventAttempt, From: c.State, To: c.State, Reason: fault.Internal, Invocation: invocation,
+		Text: fmt.Sprintf("whoever was at work on it ended without a word (time %d in a row)", c.Deaths),
+	})
+}
 
 // LeasedBy returns for how much longer somebody else than owner has the lease; 0 when nobody has.
 func (c *Correlation) LeasedBy(owner string, now time.Time) time.Duration {

@@ -35,6 +35,7 @@ type model struct {
 	state, stopped State // stopped is where it was when it was held or failed
 	since          time.Time
 	attempts       int
+	deaths         int // of workers that had the lease
 	next           time.Time
 	owner          string
 	until          time.Time
@@ -76,7 +77,7 @@ func (m *model) enter(kind string, to State, by string, now time.Time) {
 	if to != m.state {
 		m.since = now
 	}
-	m.state, m.attempts, m.next, m.trouble, m.owner, m.until = to, 0, time.Time{}, "", "", time.Time{}
+	m.state, m.attempts, m.deaths, m.next, m.trouble, m.owner, m.until = to, 0, 0, time.Time{}, "", "", time.Time{}
 	m.reason, m.advice = m.ended() || m.needsPerson(), false
 }
 
@@ -209,7 +210,7 @@ func step(t *rapid.T, c *Correlation, m *model, now time.Time, stored *[]Event) 
 		}
 	}
 	switch what := rapid.SampledFrom([]string{
-		"move", "move", "move", "move on", "move on", "move on", "hold", "fail", "note", "attempt", "pause", "recover", "lease", "lease", "release", "outcomes", "settle", "store",
+		"move", "move", "move", "move on", "move on", "move on", "hold", "fail", "note", "attempt", "pause", "recover", "lease", "lease", "lease", "death", "death", "release", "outcomes", "settle", "store",
 		"retry by hand", "hold by hand", "decide by hand",
 	}).Draw(t, "what"); what {
 	case "move", "move on", "hold", "fail":
@@ -251,6 +252,7 @@ func step(t *rapid.T, c *Correlation, m *model, now time.Time, stored *[]Event) 
 		next := now.Add(rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(t, "next"))
 		c.Attempted(now, next, trouble, "i")
 		m.attempts++
+		m.deaths = 0
 		m.next, m.trouble, m.advice, m.owner, m.until = next, trouble.Reason, m.advice || !m.needsPerson(), "", time.Time{}
 		m.write("attempt", m.state, "ticketbridge")
 	case "pause":
@@ -263,13 +265,24 @@ func step(t *rapid.T, c *Correlation, m *model, now time.Time, stored *[]Event) 
 		c.Recovered(now, "i")
 		if m.attempts > 0 || m.trouble != "" {
 			m.write("seen", m.state, "ticketbridge")
-			m.attempts, m.next, m.trouble, m.advice = 0, time.Time{}, "", m.advice && m.needsPerson()
+			m.attempts, m.deaths, m.next, m.trouble, m.advice = 0, 0, time.Time{}, "", m.advice && m.needsPerson()
 		}
 	case "lease":
 		who := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "who")
 		until := now.Add(rapid.SampledFrom([]time.Duration{time.Second, 2 * time.Minute}).Draw(t, "for"))
 		c.Lease(who, until)
 		m.owner, m.until = who, until
+	case "death": // somebody finds that the lease has run out
+		abandoned := m.owner == "b" && !now.Before(m.until)
+		if c.Abandoned("a", now) != abandoned {
+			t.Fatalf("abandoned: %t; the lease is %q's until %s, and it is %s", !abandoned, m.owner, m.until, now)
+		}
+		if abandoned {
+			c.Died(now, "i")
+			m.deaths++
+			m.owner, m.until = "", time.Time{}
+			m.write("attempt", m.state, "ticketbridge")
+		}
 	case "release":
 		c.Release()
 		m.owner, m.until = "", time.Time{}
@@ -318,6 +331,8 @@ func agree(t *rapid.T, c *Correlation, m *model, now time.Time, stored []Event) 
 		t.Fatalf("it was stopped in %q, and should have been in %q", c.From, m.stopped)
 	case c.Attempts != m.attempts || !c.NextAttempt.Equal(m.next) || c.LastReason != m.trouble:
 		t.Fatalf("%d attempts, %q, next %s; should be %d, %q, %s", c.Attempts, c.LastReason, c.NextAttempt, m.attempts, m.trouble, m.next)
+	case c.Deaths != m.deaths:
+		t.Fatalf("%d deaths; should be %d", c.Deaths, m.deaths)
 	case (c.LastError != "") != (m.trouble != "") && c.State != Failed:
 		t.Fatalf("the last error is %q, of reason %q", c.LastError, c.LastReason)
 	case c.LeaseOwner != m.owner || !c.LeaseUntil.Equal(m.until):

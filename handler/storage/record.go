@@ -245,6 +245,7 @@ func (r *record) correlation(c *correlation.Correlation) {
 	text(r, "CalloutHash", &c.CalloutHash)
 
 	r.number("Attempts", &c.Attempts)
+	r.number("Deaths", &c.Deaths)
 	r.time("NextAttempt", &c.NextAttempt)
 	text(r, "LeaseOwner", &c.LeaseOwner)
 	r.time("LeaseUntil", &c.LeaseUntil)

@@ -137,7 +137,7 @@ func (w *Workflow) pass(ctx context.Context, m Message, owner string, reminded m
 	if err := s.run(ctx); err != nil {
 		return err
 	}
-	if !s.saved && !c.Settled() && m.Why != WhySweep {
+	if !s.saved && !c.Settled() && m.Why != WhySweep && m.Why != WhyClosed { // these two were listed for an early look, should nobody come
 		return nil
 	}
 	c.Due = s.due(s.now())
@@ -545,6 +545,10 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 			return s.end(ctx, correlation.Withdrawn, "the request no longer waits in Entra")
 		}
 	}
+	// Whoever takes over after the lease asks how the request stands; so do not begin what may outlast it.
+	if left := c.LeaseUntil.Sub(s.now()); left < s.p.GraphTimeout {
+		return s.tryLater(ctx, &fault.Error{Op: "tell Graph", Reason: fault.Conflict, Detail: "the lease on the intent is running out"})
+	}
 	d := Decision(c.ResumeWith)
 	call, cancel := context.WithTimeout(ctx, s.p.GraphTimeout)
 	err := s.requests().Answer(call, c.Key, c.Stage, d, s.detail(ctx))
@@ -672,6 +676,11 @@ func (s *step) takeOver(ctx context.Context, lease time.Duration, op string) (bo
 	if s.early(now) {
 		return false, nil
 	}
+	if s.c.Abandoned(s.owner, now) {
+		if s.c.Died(now, invocation(ctx)); s.c.Deaths >= maxDeaths {
+			return false, s.tooDeadly(ctx)
+		}
+	}
 	if err := s.Memory.paused(op); err != nil {
 		_, err = s.tryLater(ctx, err)
 		return false, err
@@ -681,6 +690,20 @@ func (s *step) takeOver(ctx context.Context, lease time.Duration, op string) (bo
 		return false, err // somebody else was quicker, or nobody knows of our lease
 	}
 	return true, nil
+}
+
+// tooDeadly gives up on a step over which one worker after the other ended: what crashes the process harms all the others. Its message is never poison to the
+// host, since whoever finds the lease of a dead worker puts it off.
+func (s *step) tooDeadly(ctx context.Context) error {
+	if s.c.State.Ended() {
+		s.giveUpTelling("whoever tried ended without a word, again and again", invocation(ctx))
+		return s.save(ctx)
+	}
+	_, err := s.fail(ctx, &fault.Error{
+		Op: "work on it (" + string(s.c.State) + ")", Reason: fault.Internal, Detail: fmt.Sprintf("the process ended over it, or lost the storage, %d times in a row", s.c.Deaths),
+		Advice: "Look in the logs for processes that ended while they worked on this request id; when the cause is mended, retry the request.",
+	})
+	return err
 }
 
 // tryLater records a failed attempt and sends a message for the next one, or fails the correlation when there is none.

@@ -157,6 +157,19 @@ func (s *step) tell(ctx context.Context) (bool, error) {
 	return false, s.save(ctx)
 }
 
+// giveUpTelling forgets what the tickets were to be told.
+func (s *step) giveUpTelling(why, invocation string) {
+	for _, i := range s.c.Untold() {
+		s.c.Tickets[i].Told = true
+		s.c.Note(s.now(), "ticket "+s.c.Tickets[i].Number+" could not be told: "+why, invocation)
+	}
+	for _, i := range s.c.Owing() {
+		s.c.Note(s.now(), "ticket "+s.c.Tickets[i].Number+" could not be told what became of the request: "+why, invocation)
+	}
+	s.c.Forgive()
+	s.c.Forget()
+}
+
 // tellEnd tells a ticket that was left open of the end: by closing it, where the rule says how to, or else by a work note. It returns what it did.
 func (s *step) tellEnd(ctx context.Context, t *correlation.Ticket) (string, error) {
 	text := "Microsoft Entra no longer waits for this ticket (" + string(s.c.State) + "): " + s.c.Reason + "."
@@ -250,11 +263,21 @@ func (s *step) remind(ctx context.Context) (bool, error) {
 	if !ok || now.Before(at) || !now.Before(s.c.Deadline) || s.c.LeasedBy(s.owner, now) > 0 {
 		return false, nil
 	}
+	if s.c.Abandoned(s.owner, now) {
+		s.c.Died(now, invocation(ctx))
+	}
 	var open []*correlation.Ticket
 	for i := range s.c.Tickets {
 		if t := &s.c.Tickets[i]; (t.Outcome == correlation.Pending || t.Outcome == "") && !t.Reminded {
 			open = append(open, t)
 		}
+	}
+	if len(open) > 0 && s.c.Deaths >= maxDeaths {
+		for _, t := range open {
+			t.Reminded = true
+		}
+		s.c.Note(now, "nobody is reminded of the deadline: whoever tried ended without a word, again and again", invocation(ctx))
+		return true, s.save(ctx)
 	}
 	if len(open) == 0 || s.Memory.holdsBack(opNote) {
 		return false, nil
@@ -290,6 +313,7 @@ func (s *step) remind(ctx context.Context) (bool, error) {
 			zerolog.Ctx(ctx).Warn().Err(err).Str("number", t.Number).Msg("a reminder did not work; the next look tries again")
 		}
 	}
+	s.c.Deaths = 0
 	s.c.Release()
 	return true, s.save(ctx)
 }

@@ -3,6 +3,7 @@ package workflow
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
@@ -17,6 +18,9 @@ const (
 	WhySweep   = "sweep"   // the sweep found it due
 )
 
+// maxDeaths bounds how many workers in a row may end over one step without a word; then it fails visibly. The host takes a message for poison after five.
+const maxDeaths = 6
+
 // maxTries bounds how often one message is put off because somebody else is at work on its correlation; then the sweep sees to it.
 const maxTries = 20
 
@@ -29,6 +33,7 @@ type Message struct {
 	Why    string
 	Tries  int // how often it was put off
 	Origin string
+	Sent   time.Time // by the storage's clock
 }
 
 // wire is a Message on the queue, under one property of its own: the Functions host merges a message's top-level properties into
@@ -38,18 +43,19 @@ type wire struct {
 }
 
 type wireBody struct {
-	Request string `json:"request,omitempty"`
-	Stage   string `json:"stage,omitempty"`
-	Table   string `json:"table,omitempty"`
-	SysID   string `json:"sysId,omitempty"`
-	Why     string `json:"why,omitempty"`
-	Tries   int    `json:"tries,omitempty"`
-	Origin  string `json:"origin,omitempty"` // the invocation that sent it, to follow a request through the logs
+	Request string    `json:"request,omitempty"`
+	Stage   string    `json:"stage,omitempty"`
+	Table   string    `json:"table,omitempty"`
+	SysID   string    `json:"sysId,omitempty"`
+	Why     string    `json:"why,omitempty"`
+	Tries   int       `json:"tries,omitempty"`
+	Sent    time.Time `json:"sent,omitzero"`
+	Origin  string    `json:"origin,omitempty"` // the invocation that sent it, to follow a request through the logs
 }
 
 // Text returns the message as it is put on the queue.
 func (m Message) Text() string {
-	b, err := json.Marshal(wire{&wireBody{m.Key.Request, m.Key.Stage, m.Table, m.SysID, m.Why, m.Tries, m.Origin}})
+	b, err := json.Marshal(wire{&wireBody{m.Key.Request, m.Key.Stage, m.Table, m.SysID, m.Why, m.Tries, m.Sent, m.Origin}})
 	if err != nil {
 		panic(err) // strings and a number always encode
 	}
@@ -68,7 +74,7 @@ func ReadMessage(text []byte) (Message, error) {
 	if w.Body == nil {
 		return bad("the message has no such property")
 	}
-	m := Message{Table: w.Body.Table, SysID: w.Body.SysID, Why: w.Body.Why, Tries: min(max(0, w.Body.Tries), maxTries), Origin: w.Body.Origin}
+	m := Message{Table: w.Body.Table, SysID: w.Body.SysID, Why: w.Body.Why, Tries: min(max(0, w.Body.Tries), maxTries), Origin: w.Body.Origin, Sent: w.Body.Sent}
 	switch {
 	case w.Body.Request != "" || w.Body.Stage != "":
 		key, err := correlation.NewKey(w.Body.Request, w.Body.Stage)

@@ -144,6 +144,10 @@ func (w *Workflow) poisoned(ctx context.Context, p Poison, s *Swept) (bool, erro
 		log.Warn().Str("table", m.Table).Str("sysId", m.SysID).Msg("a hint that a ticket closed failed five times; the sweep reads open tickets by itself")
 		return true, nil
 	}
+	sent := m.Sent
+	if sent.IsZero() { // by an older version: at the latest when the host took it for poison
+		sent = p.InsertedOn
+	}
 	ctx = withKey(ctx, m.Key)
 	log = log.With().Str("requestId", m.Key.Request).Str("stageInstanceId", m.Key.Stage).Logger()
 	for range 3 {
@@ -153,7 +157,7 @@ func (w *Workflow) poisoned(ctx context.Context, p Poison, s *Swept) (bool, erro
 			return true, nil
 		case err != nil:
 			return false, fmt.Errorf("load what a poisoned message names: %w", err)
-		case c.State.Ended() || c.State.NeedsPerson() || c.Since.After(p.InsertedOn):
+		case c.State.Ended() || c.State.NeedsPerson() || c.Since.After(sent):
 			log.Info().Str("state", string(c.State)).Msg("a message failed five times; its correlation went on without it")
 			return true, nil
 		case c.LeasedBy("", now) > 0:
