@@ -279,6 +279,11 @@ func (a *azureQueues) remove(ctx context.Context, queue, id, popReceipt string) 
 	return faultOf("delete message", err)
 }
 
+func (a *azureQueues) depth(ctx context.Context, queue string) (int, error) {
+	resp, err := a.service.NewQueueClient(queue).GetProperties(ctx, nil)
+	return int(value(resp.ApproximateMessagesCount)), faultOf("count messages", err)
+}
+
 // whole is d in seconds.
 func whole(d time.Duration) *int32 { return to.Ptr(int32(d / time.Second)) } //nolint:gosec // at most 14 days
 

@@ -496,3 +496,16 @@ func (m *memoryQueues) remove(ctx context.Context, queue, id, popReceipt string)
 	q.messages = slices.Delete(q.messages, i, i+1)
 	return nil
 }
+
+func (m *memoryQueues) depth(ctx context.Context, queue string) (int, error) {
+	if err := alive(ctx, "count messages"); err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q, err := m.find("count messages", queue, time.Now())
+	if err != nil {
+		return 0, err
+	}
+	return len(q.messages), nil
+}

@@ -73,4 +73,6 @@ type queues interface {
 	get(ctx context.Context, queue string, most int, invisible time.Duration) ([]QueueMessage, error)
 	extend(ctx context.Context, queue, id, popReceipt string, invisible time.Duration) (newReceipt string, err error)
 	remove(ctx context.Context, queue, id, popReceipt string) error
+	// depth returns how many messages there are, near enough.
+	depth(ctx context.Context, queue string) (int, error)
 }

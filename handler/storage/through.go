@@ -9,7 +9,7 @@ import (
 
 // A Call is one operation of the embedded twin: what would be one HTTP call of a storage account.
 type Call struct {
-	Op             string // "get", "insert", "merge" (also the one that inserts), "remove", "query" (one page), "transact"; "create queue", "put message", "get messages", "extend message", "remove message"
+	Op             string // "get", "insert", "merge" (also the one that inserts), "remove", "query" (one page), "transact"; "create queue", "put message", "get messages", "extend message", "remove message", "count messages"
 	On             string // the table or the queue
 	Partition, Row string // of a transaction the first row; of a query where the page begins; of a message Row is its id; "" where there is none
 	Rows           int    // entities or messages that are written or removed; of a get, a query and "get messages" those that were read, known after do
@@ -157,4 +157,16 @@ func (t throughQueues) extend(ctx context.Context, queue, id, popReceipt string,
 
 func (t throughQueues) remove(ctx context.Context, queue, id, popReceipt string) error {
 	return t.through.pass(ctx, Call{Op: "remove message", On: queue, Row: id, Rows: 1}, func(*Call) error { return t.queues.remove(ctx, queue, id, popReceipt) })
+}
+
+func (t throughQueues) depth(ctx context.Context, queue string) (n int, err error) {
+	err = t.through.pass(ctx, Call{Op: "count messages", On: queue}, func(c *Call) (err error) {
+		n, err = t.queues.depth(ctx, queue)
+		c.Rows = n
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
 }

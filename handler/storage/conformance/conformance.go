@@ -40,6 +40,7 @@ type Store interface {
 	Unreadable(ctx context.Context) ([]workflow.Unreadable, error)
 	ForgetUnreadable(ctx context.Context, id string) error
 	Purge(ctx context.Context, before time.Time, most int) (purged int, through time.Time, more bool, err error)
+	Probe(ctx context.Context) error
 }
 
 // A Queue is what the workflow uses.
@@ -47,6 +48,8 @@ type Queue interface {
 	workflow.Queue
 	Poison(ctx context.Context, most int) ([]workflow.Poison, error)
 	DropPoison(ctx context.Context, p workflow.Poison) error
+	Probe(ctx context.Context) error
+	Depth(ctx context.Context) (waiting, poison int, err error)
 }
 
 // Queues are the receiving side.
@@ -147,6 +150,8 @@ var rules = []struct {
 	{"receivers at once do not get the same message", receiversAtOnce},
 	{"a queue that was not made is NotFound and may be made twice", queueMissing},
 	{"poison messages are received as they were put and dropped once", poison},
+	{"a probe makes tables and queue and leaves nothing in them", probe},
+	{"the depth counts what waits, what is not due and what is poison", depth},
 }
 
 // base is a time that Table Storage keeps exactly.
@@ -1593,4 +1598,41 @@ func poison(t *testing.T, b Backend) {
 		noError(t, b.Queue.DropPoison(t.Context(), again[0]))
 	}
 	is(t, b.Queues.Delete(t.Context(), queue, again[0].ID, again[0].Receipt), fault.NotFound)
+}
+
+func probe(t *testing.T, b Backend) {
+	for range 2 {
+		noError(t, b.Store.Probe(t.Context()))
+		noError(t, b.Queue.Probe(t.Context()))
+	}
+	for _, table := range []string{b.Names.Correlations, b.Names.Index} {
+		rows, err := b.Rows(t.Context(), table, "probe")
+		noError(t, err)
+		same(t, 0, len(rows))
+	}
+	got, err := b.Queues.Get(t.Context(), b.QueueName, 32, time.Second) // it is there, and empty
+	noError(t, err)
+	same(t, 0, len(got))
+	got, err = b.Queues.Get(t.Context(), strings.TrimSuffix(b.QueueName, "-advance")+"-probe", 32, time.Second)
+	noError(t, err)
+	same(t, 0, len(got))
+}
+
+func depth(t *testing.T, b Backend) {
+	counts := func(wantWaiting, wantPoison int) {
+		t.Helper()
+		waiting, poison, err := b.Queue.Depth(t.Context())
+		noError(t, err)
+		same(t, [2]int{wantWaiting, wantPoison}, [2]int{waiting, poison})
+	}
+	counts(0, 0) // no queue
+	noError(t, b.Queue.Put(t.Context(), "{}", 0))
+	noError(t, b.Queue.Put(t.Context(), "{}", time.Hour))
+	counts(2, 0)
+	noError(t, b.Queues.Create(t.Context(), b.QueueName+"-poison"))
+	noError(t, b.Queues.Put(t.Context(), b.QueueName+"-poison", "x", 0))
+	counts(2, 1)
+	_, err := b.Queues.Get(t.Context(), b.QueueName, 1, time.Hour) // received, and not done with
+	noError(t, err)
+	counts(2, 1)
 }
