@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -20,12 +19,13 @@ import (
 	"github.com/microsoftgraph/msgraph-sdk-go/models"
 
 	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/entra/graphapi"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/workflow"
 )
 
 // DefaultGraphURL is Graph v1.0 in the public cloud.
-const DefaultGraphURL = "https://graph.microsoft.com/v1.0"
+const DefaultGraphURL = graphapi.DefaultURL
 
 const (
 	// source says in Graph's records who answered.
@@ -53,10 +53,7 @@ var _ workflow.Requests = (*Client)(nil)
 
 // New makes a client; nothing is called. Its errors are fault.Misconfigured and name the setting.
 func New(c Config) (*Client, error) {
-	if c.GraphURL == "" {
-		c.GraphURL = DefaultGraphURL
-	}
-	base, scope, err := service(c.GraphURL)
+	base, scope, err := graphapi.Service(c.GraphURL)
 	if err != nil {
 		return nil, err
 	}
@@ -98,31 +95,6 @@ const (
 	opAnswer = "answer the request in Graph"
 	opRead   = "read the request in Graph"
 )
-
-// service reads GRAPH_URL and returns the scope of the tokens that go there: "https://graph.microsoft.us/.default" for Azure Government, and so
-// on. A Graph on this machine is a stand-in, which takes the public cloud's tokens.
-func service(graphURL string) (base *url.URL, scope string, err error) {
-	u, err := url.Parse(graphURL)
-	bad := func(detail string) (*url.URL, string, error) {
-		return nil, "", &fault.Error{Op: opNew, Reason: fault.Misconfigured, Field: "GRAPH_URL", Detail: detail + "; it must hold a URL as in " + DefaultGraphURL}
-	}
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return bad("holds no plain URL")
-	}
-	local := false
-	switch u.Hostname() {
-	case "localhost", "127.0.0.1", "::1":
-		local = true
-	}
-	switch {
-	case u.Scheme == "https" && !local:
-		return u, "https://" + u.Host + "/.default", nil
-	case local && (u.Scheme == "http" || u.Scheme == "https"):
-		return u, "https://graph.microsoft.com/.default", nil
-	default:
-		return bad(fmt.Sprintf("holds %q, which is not https", graphURL))
-	}
-}
 
 // Answer tells Graph the decision: the action "resume" of accessPackageAssignmentRequest, documented to answer 204. The call is sent once; only
 // when Graph rejects the token and asks for another (continuous access evaluation), which it does before acting, is it sent again with that.

@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/entra/graphapi"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/workflow"
 )
@@ -313,10 +314,10 @@ func TestEveryStatusHasItsReason(t *testing.T) {
 func TestRetryAfterMayBeADate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		at := time.Now().Add(90 * time.Second).UTC().Format(http.TimeFormat)
-		if got := retryAfter(http.Header{"Retry-After": {at}}); got != 90*time.Second {
+		if got := graphapi.RetryAfter(http.Header{"Retry-After": {at}}); got != 90*time.Second {
 			t.Errorf("got %s, want 1m30s", got)
 		}
-		if got := retryAfter(http.Header{"Retry-After": {"Thu, 01 Jan 1970 00:00:00 GMT"}}); got != 0 {
+		if got := graphapi.RetryAfter(http.Header{"Retry-After": {"Thu, 01 Jan 1970 00:00:00 GMT"}}); got != 0 {
 			t.Errorf("of the past: %s, want 0", got)
 		}
 	})

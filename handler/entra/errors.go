@@ -1,20 +1,13 @@
 package entra
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
-	"time"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"ticketbridge/handler/correlation"
+	"ticketbridge/handler/entra/graphapi"
 	"ticketbridge/handler/fault"
 )
 
@@ -50,8 +43,8 @@ func (x *exchange) fault(op string, lost fault.Reason, err error) error {
 		}
 		return e
 	}
-	e.After = retryAfter(x.header)
-	code, message := x.graphError()
+	e.After = graphapi.RetryAfter(x.header)
+	code, message := graphapi.ErrorOf(x.body)
 	e.Detail = x.describe(code, message)
 	switch s := x.status; {
 	case s < 300:
@@ -77,27 +70,11 @@ func (x *exchange) fault(op string, lost fault.Reason, err error) error {
 	return e
 }
 
-// graphError reads Graph's {"error":{"code","message"}}. Both are "" when the body is something else.
-func (x *exchange) graphError() (code, message string) {
-	var body struct {
-		Error struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-		} `json:"error"`
-	}
-	if json.Unmarshal(x.body, &body) != nil {
-		return "", ""
-	}
-	return body.Error.Code, body.Error.Message
-}
-
-var plainCode = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,80}$`)
-
 // describe puts Graph's error code, its message as far as it may be shown, and the id that Microsoft's support asks for into one sentence.
 func (x *exchange) describe(code, message string) string {
 	var parts []string
-	if plainCode.MatchString(code) && !strings.HasPrefix(code, "eyJ") {
-		parts = append(parts, code)
+	if c := graphapi.PlainCode(code); c != "" {
+		parts = append(parts, c)
 	}
 	if m := x.clean(message); m != "" {
 		parts = append(parts, m)
@@ -109,31 +86,10 @@ func (x *exchange) describe(code, message string) string {
 	return out
 }
 
-var (
-	quoted = regexp.MustCompile(`'[^']*'|"[^"]*"`)
-	// A GUID, or a name of Graph's as in 'assignmentRequestApproved' or 'microsoft.graph.customExtensionData'.
-	technical = regexp.MustCompile(`^['"]([0-9a-fA-F-]{36}|[a-z][A-Za-z0-9.]*[A-Z][A-Za-z0-9.]*)['"]$`)
-	tokens    = regexp.MustCompile(`(?i)eyJ[A-Za-z0-9_-]{8,}|bearer\s`)
-)
-
-// clean shortens somebody else's message to 200 characters, and withholds what may be personal data or a secret: a quoted text that is not
-// plainly a technical name is masked, a message with an e-mail address or a token in it is not shown at all.
+// clean keeps of somebody else's message what may be shown.
 func (x *exchange) clean(message string) string {
-	message = strings.Join(strings.FieldsFunc(message, func(r rune) bool { return r <= ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 }), " ")
 	_, token, _ := strings.Cut(x.bearer, " ")
-	if strings.Contains(message, "@") || tokens.MatchString(message) || token != "" && strings.Contains(message, token) {
-		return ""
-	}
-	message = quoted.ReplaceAllStringFunc(message, func(q string) string {
-		if technical.MatchString(q) {
-			return q
-		}
-		return q[:1] + "…" + q[:1]
-	})
-	if r := []rune(message); len(r) > 200 {
-		message = string(r[:199]) + "…"
-	}
-	return message
+	return graphapi.Clean(message, token)
 }
 
 // cause is err without the URL that net/http puts in front.
@@ -147,59 +103,9 @@ func (x *exchange) cause(err error) error {
 	return err
 }
 
-// retryAfter reads Retry-After, seconds or a date; 0 when there is none that makes sense.
-func retryAfter(h http.Header) time.Duration {
-	v := strings.TrimSpace(h.Get("Retry-After"))
-	var d time.Duration
-	if n, err := strconv.Atoi(v); err == nil {
-		d = time.Duration(min(n, int(24*time.Hour/time.Second))) * time.Second
-	} else if at, err := http.ParseTime(v); err == nil {
-		d = time.Until(at).Round(time.Second)
-	}
-	return min(max(d, 0), 24*time.Hour)
-}
-
-// credentialFault says why there was no token; nothing was sent then. The credential's own error has the whole answer of who refused it in it,
-// of which only the reason is kept.
+// credentialFault says why there was no token; nothing was sent then.
 func (x *exchange) credentialFault(op string) error {
-	e := &fault.Error{Op: op, Reason: fault.Unauthorized, Advice: adviseCred}
-	failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](x.credential)
-	switch {
-	case x.late != nil:
-		e.Reason, e.Detail, e.Err = fault.Unreachable, "there was no token for Graph in time", x.late
-	case ok && failed.RawResponse != nil:
-		r := failed.RawResponse
-		e.Status, e.After = r.StatusCode, retryAfter(r.Header)
-		switch {
-		case r.StatusCode == http.StatusTooManyRequests:
-			e.Reason = fault.Throttled
-		case r.StatusCode >= 500:
-			e.Reason = fault.Unreachable
-		}
-		e.Detail = strings.TrimSuffix("there was no token for Graph: "+x.refusal(r), ": ")
-	default:
-		text, _, _ := strings.Cut(x.credential.Error(), "\n")
-		e.Detail = strings.TrimSuffix("there was no token for Graph: "+x.clean(text), ": ")
-	}
+	e := graphapi.CredentialFault(op, x.credential, x.late)
+	e.Advice = adviseCred
 	return e
-}
-
-// refusal reads why Entra or the identity endpoint gave no token: {"error_description":"AADSTS… Trace ID: …"} or {"message":…}.
-func (x *exchange) refusal(r *http.Response) string {
-	body, err := runtime.Payload(r)
-	if err != nil {
-		return ""
-	}
-	var said struct {
-		Description string `json:"error_description"`
-		Message     string `json:"message"`
-	}
-	if json.Unmarshal(body, &said) != nil {
-		return fmt.Sprintf("status %d", r.StatusCode)
-	}
-	text, _, _ := strings.Cut(said.Description, " Trace ID:")
-	if text == "" {
-		text = said.Message
-	}
-	return x.clean(text)
 }
