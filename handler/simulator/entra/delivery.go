@@ -33,6 +33,7 @@ type Relay struct {
 	Resource      string // audience of that token
 	FunctionKey   string // sent as x-functions-key; "" for none
 	Retries       int    // of the HTTP action; 0 means Logic Apps' default of 4, a negative number none
+	Workflow      Workflow
 }
 
 // A RelayRun is one run of a relay.
@@ -100,8 +101,10 @@ func (d *Directory) call(x *extension, c *callout, body json.RawMessage) Attempt
 	v := d.delivery(x)
 	var a Attempt
 	if v.relay != nil {
-		a = Attempt{At: time.Now(), Status: http.StatusAccepted, OK: true}
-		d.startRelay(v.relay, c, body)
+		a = Attempt{At: time.Now(), Status: d.relayAnswer(v.relay)}
+		if a.OK = a.Status == http.StatusAccepted; a.OK {
+			d.startRelay(v.relay, c, body)
+		}
 	} else {
 		header := http.Header{}
 		var err error

@@ -55,6 +55,7 @@ type Config struct {
 type Directory struct {
 	// Faults to order: of Graph, of the authority, of the identity endpoint, and of the callouts that go out.
 	GraphFaults, AuthorityFaults, IdentityFaults, CalloutFaults *misbehave.Desk
+	ManagementFaults                                            *misbehave.Desk // of Azure Resource Manager
 
 	cfg          Config
 	handler      http.Handler
@@ -87,6 +88,7 @@ type Directory struct {
 	resumes     []Resume
 	calls       map[string]int
 	violations  []string
+	readers     []string // object ids of those who may read relays in Azure
 }
 
 // New makes an empty tenant. Close ends what runs in it.
@@ -108,6 +110,7 @@ func New(cfg Config) *Directory {
 		cfg: cfg, base: strings.TrimSuffix(cfg.BaseURL, "/"), schema: graphSchema(), published: publishedSchema(),
 		changed: make(chan struct{}), callouts: map[string]*callout{}, calls: map[string]int{}, callerObject: uuid.NewString(),
 		GraphFaults: misbehave.New(), AuthorityFaults: misbehave.New(), IdentityFaults: misbehave.New(), CalloutFaults: misbehave.New(),
+		ManagementFaults: misbehave.New(),
 	}
 	d.ctx, d.cancelAll = context.WithCancel(context.Background())
 	transport := cfg.Transport
@@ -117,6 +120,7 @@ func New(cfg Config) *Directory {
 	d.transport = outgoing{d.CalloutFaults, transport}
 	mux := http.NewServeMux()
 	d.authorityRoutes(mux)
+	d.managementRoutes(mux)
 	mux.Handle(identityPath, d.IdentityFaults.Middleware(d.counted("GET "+identityPath, d.serveIdentity)))
 	control := d.control()
 	graph := d.GraphFaults.Middleware(http.HandlerFunc(d.serveGraph))
