@@ -94,14 +94,23 @@ param serviceNowHeadersSecretName string = ''
 @description('When set, callouts need a token of this tenant with this audience.')
 param calloutAudience string = ''
 
-@description('The application ids whose tokens are taken for callouts.')
+@description('The application ids whose tokens are taken for callouts. None: entitlement management\'s.')
 param calloutCallers string[] = []
+
+@description('The object id of the relay\'s managed identity, whose tokens are taken for callouts too. Empty: there is no relay.')
+param relayPrincipalId string = ''
+
+@description('The app role that a caller of the callout must have too, as in Callout.Send. Empty: none.')
+param calloutRole string = ''
 
 @description('When set, close notifications need a token of this tenant with this audience.')
 param closeAudience string = ''
 
 @description('The application ids whose tokens are taken for close notifications.')
 param closeCallers string[] = []
+
+@description('The app role that a caller of the close notification must have too, as in Ticket.Close. Empty: none.')
+param closeRole string = ''
 
 @description('When not empty, callouts for other catalogs than these (ids) are refused.')
 param catalogIds string[] = []
@@ -237,8 +246,11 @@ module app 'modules/app.bicep' = {
       SERVICENOW_SETTLE: serviceNowSettle
       CALLOUT_AUDIENCE: calloutAudience
       CALLOUT_CALLERS: join(calloutCallers, ',')
+      CALLOUT_ROLE: calloutRole
+      RELAY_PRINCIPAL_ID: relayPrincipalId
       CLOSE_AUDIENCE: closeAudience
       CLOSE_CALLERS: join(closeCallers, ',')
+      CLOSE_ROLE: closeRole
       CLOSE_HMAC_KEY: secretReference.closeHmacKey
       CATALOG_IDS: join(catalogIds, ',')
       TICKETS_FILE: ticketsFile

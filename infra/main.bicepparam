@@ -18,10 +18,10 @@ param serviceNowSecretName = 'servicenow-client-secret'
 // Callouts for other catalogs are refused when this lists any.
 param catalogIds = []
 
-// Beside the function key, tokens can be asked of the callers: of entitlement management itself where it calls the function directly
-// (810dcf14-1858-4bf2-8134-4c369fa3235b), or of the relay's identity (its client id).
+// Beside the function key, tokens can be asked of the callers: of entitlement management where it calls the function directly, and of the relay's
+// identity (its object id).
 //   param calloutAudience = 'api://00000000-0000-0000-0000-000000000000'
-//   param calloutCallers = ['810dcf14-1858-4bf2-8134-4c369fa3235b']
+//   param relayPrincipalId = '00000000-0000-0000-0000-000000000000'
 // And of ServiceNow, when it reports a closed ticket; or a signature, with a key that both know:
 //   param closeAudience = 'api://00000000-0000-0000-0000-000000000000'
 //   param closeCallers = ['00000000-0000-0000-0000-000000000000']

@@ -3,8 +3,12 @@
 package callers
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"hash"
 	"net/http"
 	"net/url"
 	"strings"
@@ -20,6 +24,9 @@ const EntitlementManagement = "810dcf14-1858-4bf2-8134-4c369fa3235b"
 // PublicAuthority is the authority of the public cloud.
 const PublicAuthority = "https://login.microsoftonline.com"
 
+// RelaySetting is the setting that names the relay's managed identity.
+const RelaySetting = "RELAY_PRINCIPAL_ID"
+
 // Skew is how far the clocks of the callers, of Entra and of this machine may be apart.
 const Skew = 5 * time.Minute
 
@@ -30,7 +37,9 @@ type Config struct {
 	TenantID      string   // of the tokens
 	AuthorityHost string   // "" is PublicAuthority; plain http is taken for this machine only
 	Audience      string   // whom the tokens are for: an application id, or api://<application id>; one stands for the other
-	Callers       []string // application ids that may call; needed with an Audience
+	Callers       []string // application ids that may call; needed with an Audience, unless there is a Relay
+	Relay         string   // object id of the relay's managed identity, which may call too; of a system-assigned one Azure shows only this
+	Role          string   // name of an app role that the tokens must have besides
 
 	HMACKeys string // base64 keys, separated by spaces or commas; a signature with any of them will do
 
@@ -40,8 +49,8 @@ type Config struct {
 
 // A Verifier checks calls. It can be used by many goroutines.
 type Verifier struct {
-	tokens *tokens  // nil when no token is asked for
-	hmac   [][]byte // empty when no signature is asked for
+	tokens *tokens            // nil when no token is asked for
+	macs   []func() hash.Hash // one for each key that may sign; empty when no signature is asked for
 }
 
 // New makes a verifier; nothing is fetched. Its errors are fault.Misconfigured and name the setting.
@@ -55,24 +64,36 @@ func New(c Config) (*Verifier, error) {
 		if err != nil || len(key) < minKey {
 			return nil, wrong(c.Setting+"_HMAC_KEY", fmt.Sprintf("key %d must be base64 of at least %d bytes", i+1, minKey))
 		}
-		v.hmac = append(v.hmac, key)
+		v.macs = append(v.macs, func() hash.Hash { return hmac.New(sha256.New, key) })
 	}
-	if c.HMACKeys != "" && len(v.hmac) == 0 {
+	if c.HMACKeys != "" && len(v.macs) == 0 {
 		return nil, wrong(c.Setting+"_HMAC_KEY", "holds no key")
 	}
-	if c.Audience == "" && len(c.Callers) == 0 {
+	without := "" // the audience, it would be of no use
+	switch {
+	case len(c.Callers) > 0:
+		without = c.Setting + "_CALLERS"
+	case c.Role != "":
+		without = c.Setting + "_ROLE"
+	case c.Relay != "":
+		without = RelaySetting
+	}
+	if c.Audience == "" && without == "" {
 		return v, nil
 	}
 	tenant, ok := correlation.GUID(c.TenantID)
+	relay, isID := correlation.GUID(c.Relay)
 	switch {
 	case c.Audience == "":
-		return nil, wrong(c.Setting+"_AUDIENCE", "is not set, and "+c.Setting+"_CALLERS is; it must hold the application id that the tokens are for")
-	case len(c.Callers) == 0:
+		return nil, wrong(c.Setting+"_AUDIENCE", "is not set, and "+without+" is; it must hold the application id that the tokens are for")
+	case c.Relay != "" && !isID:
+		return nil, wrong(RelaySetting, fmt.Sprintf("%q is not the object id of a managed identity", c.Relay))
+	case len(c.Callers) == 0 && relay == "":
 		return nil, wrong(c.Setting+"_CALLERS", "is not set, and "+c.Setting+"_AUDIENCE is; it must hold the ids of the applications that may call (entitlement management's is "+EntitlementManagement+")")
 	case !ok:
 		return nil, wrong("AZURE_TENANT_ID", "must hold the tenant's id, a GUID")
 	}
-	t := &tokens{tenant: tenant, audiences: audiences(c.Audience), callers: map[string]bool{}, setting: c.Setting}
+	t := &tokens{tenant: tenant, audiences: audiences(c.Audience), callers: map[string]bool{}, relay: relay, role: c.Role, setting: c.Setting}
 	for _, id := range c.Callers {
 		app, ok := correlation.GUID(id)
 		if !ok {
@@ -93,9 +114,14 @@ func New(c Config) (*Verifier, error) {
 // Check says whether the call may be served; with nothing configured it always may. The body is the one that came with it, whole.
 // Its errors are *fault.Error: Unauthorized (what proves the caller is missing or wrong), Forbidden (it is genuine, and of somebody who may not
 // call), Unreachable (the tenant's keys could not be had in time; the caller should try again). They hold nothing of a token but ids.
+//
+// How long a refusal takes tells nobody how near he was. A signature is compared with that of every key, in constant time, whatever else is wrong
+// with the call. Of a token, what is looked at before its signature is public: its form, its algorithm, and the id of its key among those that the
+// tenant publishes (an unknown one may wait for a fetch, which tells no more than that document). Its claims are judged only when Entra signed it, and
+// whoever has such a token is told in words what is wrong with it.
 func (v *Verifier) Check(r *http.Request, body []byte) error {
-	if len(v.hmac) > 0 {
-		if err := checkSignature(v.hmac, r.Header, body, time.Now()); err != nil {
+	if len(v.macs) > 0 {
+		if err := checkSignature(v.macs, r.Header, body, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -112,26 +138,30 @@ func (v *Verifier) Prefetch() {
 	}
 }
 
-// Challenge returns the WWW-Authenticate header of the answer to a call that Check refused with err; "" when there is none to send.
-// RFC 6750, section 3.
+// Challenge returns the WWW-Authenticate header of the answer to a call that Check refused with err; "" when there is none to send. It asks for all
+// that is asked for. RFC 9110, section 11.6.1; RFC 6750, section 3.
 func (v *Verifier) Challenge(r *http.Request, err error) string {
 	reason := fault.ReasonOf(err)
 	if reason != fault.Unauthorized && reason != fault.Forbidden {
 		return ""
 	}
-	if v.tokens == nil {
-		return `Signature headers="` + TimestampHeader + " " + SignatureHeader + `"`
+	var all []string
+	if v.tokens != nil {
+		bearer := fmt.Sprintf(`Bearer authorization_uri="%s/%s/oauth2/v2.0/authorize", resource_id="%s"`, v.tokens.authority, v.tokens.tenant, plain(v.tokens.audiences[0]))
+		e, ok := errors.AsType[*fault.Error](err)
+		switch {
+		case !ok || e.Field != authorization: // it is the signature that was wrong; the token was not looked at
+		case reason == fault.Forbidden:
+			bearer += `, error="insufficient_scope"`
+		case r.Header.Get(authorization) != "": // else nothing was sent, so nothing was wrong with it
+			bearer += `, error="invalid_token"`
+		}
+		all = append(all, bearer)
 	}
-	out := fmt.Sprintf(`Bearer authorization_uri="%s/%s/oauth2/v2.0/authorize", resource_id="%s"`, v.tokens.authority, v.tokens.tenant, plain(v.tokens.audiences[0]))
-	switch {
-	case reason == fault.Forbidden:
-		out += `, error="insufficient_scope"`
-	case r.Header.Get("Authorization") != "":
-		out += `, error="invalid_token"`
-	default:
-		return out // nothing was sent, so nothing was wrong with it
+	if len(v.macs) > 0 {
+		all = append(all, `Signature headers="`+TimestampHeader+" "+SignatureHeader+`"`)
 	}
-	return out
+	return strings.Join(all, ", ")
 }
 
 // plain leaves out what would end a quoted string in a header.

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"maps"
 	"math/big"
@@ -390,6 +391,9 @@ func TestASettingThatCannotBeUsedIsNamed(t *testing.T) {
 		{"CLOSE_AUDIENCE", func(c *Config) { c.Audience = "" }},
 		{"CLOSE_CALLERS", func(c *Config) { c.Callers = nil }},
 		{"CLOSE_CALLERS", func(c *Config) { c.Callers = []string{callerID, "nobody"} }},
+		{"CLOSE_AUDIENCE", func(c *Config) { c.Audience, c.Callers, c.Role = "", nil, "Ticket.Close" }},
+		{"CLOSE_AUDIENCE", func(c *Config) { c.Audience, c.Callers, c.Relay = "", nil, relayID }},
+		{RelaySetting, func(c *Config) { c.Relay = "relay" }},
 		{"AZURE_AUTHORITY_HOST", func(c *Config) { c.AuthorityHost = "http://login.microsoftonline.com" }},
 		{"AZURE_AUTHORITY_HOST", func(c *Config) { c.AuthorityHost = "login.microsoftonline.com" }},
 		{"AZURE_AUTHORITY_HOST", func(c *Config) { c.AuthorityHost = "https://login.microsoftonline.com/common" }},
@@ -405,6 +409,44 @@ func TestASettingThatCannotBeUsedIsNamed(t *testing.T) {
 		e, ok := errors.AsType[*fault.Error](err)
 		if !ok || e.Reason != fault.Misconfigured || e.Field != tc.field || strings.Contains(err.Error(), "c2hvcnQ") {
 			t.Errorf("%+v: %v, want misconfigured %s", c, err, tc.field)
+		}
+	}
+}
+
+func TestARelayMayCallByTheObjectIDOfItsIdentityAndNobodyWithoutTheAppRole(t *testing.T) {
+	t.Parallel()
+	now, k := time.Now(), rsaKeys()
+	const role = "Callout.Send"
+	relayOnly := func(c *Config) { c.Callers, c.Relay = nil, strings.ToUpper(relayID) }
+	withRole := func(c *Config) { c.Role, c.Relay = role, relayID }
+	for _, tc := range []struct {
+		name   string
+		config func(*Config)
+		claims m
+		want   fault.Reason
+	}{
+		{"the relay", relayOnly, good(now, m{"appid": strangeID, "oid": relayID}), ""},
+		{"the relay, version 2", relayOnly, goodV2(now, m{"azp": strangeID, "oid": strings.ToUpper(relayID)}), ""},
+		{"another identity", relayOnly, good(now, m{"appid": strangeID, "oid": otherID}), fault.Forbidden},
+		{"no object id", relayOnly, good(now, m{"appid": strangeID, "oid": nil}), fault.Forbidden},
+		{"the relay's object id as the application's", relayOnly, good(now, m{"appid": relayID}), fault.Forbidden},
+		{"the relay, but nobody says through which application", relayOnly, good(now, m{"appid": nil, "oid": relayID}), fault.Unauthorized},
+		{"a person with the relay's object id", relayOnly, good(now, m{"appid": strangeID, "oid": relayID, "idtyp": "user"}), fault.Forbidden},
+		{"no relay, no object id", nil, good(now, m{"appid": strangeID, "oid": ""}), fault.Forbidden},
+
+		{"the role", withRole, good(now, m{"roles": []string{"Other", role}}), ""},
+		{"the relay with the role", withRole, good(now, m{"appid": strangeID, "oid": relayID, "roles": []string{role}}), ""},
+		{"no roles", withRole, good(now, nil), fault.Forbidden},
+		{"another role", withRole, good(now, m{"roles": []string{"Ticket.Close"}}), fault.Forbidden},
+		{"the role in another case", withRole, good(now, m{"roles": []string{"callout.send"}}), fault.Forbidden},
+		{"the role in one text with others", withRole, good(now, m{"roles": []string{"Other " + role}}), fault.Forbidden},
+		{"a stranger with the role", withRole, good(now, m{"appid": strangeID, "roles": []string{role}}), fault.Forbidden},
+		{"roles that are no list", withRole, good(now, m{"roles": role}), fault.Unauthorized},
+		{"a role that nobody asks for", nil, good(now, m{"roles": []string{"Other"}}), ""},
+	} {
+		err := verifier(t, newTenant(), tc.config).Check(call("Bearer "+signed(nil, tc.claims, k[1])), nil)
+		if fault.ReasonOf(err) != tc.want {
+			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
 		}
 	}
 }
@@ -429,6 +471,11 @@ func TestTheChallengeSaysWhatIsMissing(t *testing.T) {
 	}
 	if got := v.Challenge(call(), unavailable("x", nil)); got != "" {
 		t.Errorf("for an outage: %q", got)
+	}
+	both := verifier(t, newTenant(), func(c *Config) { c.HMACKeys = base64.StdEncoding.EncodeToString(make([]byte, 32)) })
+	wrong := call("Bearer " + signed(nil, good(now, nil), k[1])) // not signed; its token is good, and was not looked at
+	if got, want := both.Challenge(wrong, both.Check(wrong, nil)), base+`, Signature headers="X-Ticketbridge-Timestamp X-Ticketbridge-Signature"`; got != want {
+		t.Errorf("where both are asked for:\ngot  %s\nwant %s", got, want)
 	}
 	odd := verifier(t, newTenant(), func(c *Config) { c.Audience = "api://a\"b\\\r\nc" })
 	if got := odd.Challenge(call(), odd.Check(call(), nil)); !strings.HasSuffix(got, `resource_id="api://abc"`) {
@@ -569,15 +616,61 @@ func TestKeysSurviveAnOutageAndAreRefreshedBehindTheCallers(t *testing.T) {
 		}
 		a.set(func(a *tenant) { a.err, a.keys = nil, []any{jwk("newest", &k[2].PublicKey)} })
 		time.Sleep(missEvery + time.Second)
-		if got := check("new", k[1]); got != "" {
-			t.Errorf("the old key until the new ones are there: %q", got)
-		}
-		synctest.Wait()
 		if got := check("new", k[1]); got != fault.Unauthorized {
-			t.Errorf("the old key afterwards: %q", got)
+			t.Errorf("a key that was withdrawn days ago, on the first call after the outage: %q", got)
 		}
 		if got := check("newest", k[2]); got != "" {
 			t.Errorf("the new key: %q", got)
+		}
+	})
+}
+
+func TestKeysOlderThanADayAreFetchedBeforeOneIsUsed(t *testing.T) {
+	t.Parallel()
+	k := rsaKeys()
+	synctest.Test(t, func(t *testing.T) {
+		a := newTenant()
+		v := verifier(t, a, nil)
+		v.Prefetch()
+		synctest.Wait()
+		check := func() (fault.Reason, time.Duration) {
+			began := time.Now()
+			err := v.Check(call("Bearer "+signed(nil, good(time.Now(), nil), k[1])), nil)
+			synctest.Wait()
+			return fault.ReasonOf(err), time.Since(began)
+		}
+		withdrawn := []any{jwk("newest", &k[2].PublicKey)}
+		a.set(func(a *tenant) { a.keys = withdrawn })
+		time.Sleep(staleAfter - time.Minute)
+		if got, _ := check(); got != "" || a.fetches() != 2 {
+			t.Errorf("a key of less than a day: %q after %d fetches, want it taken while the fetch goes on", got, a.fetches())
+		}
+		if got, _ := check(); got != fault.Unauthorized {
+			t.Errorf("a withdrawn key, when that was seen: %q", got)
+		}
+
+		a.set(func(a *tenant) { a.keys = newTenant().keys })
+		time.Sleep(missEvery)
+		if got, _ := check(); got != "" {
+			t.Fatalf("the key, published again: %q", got)
+		}
+		time.Sleep(staleAfter + time.Minute)
+		a.set(func(a *tenant) { a.keys = withdrawn })
+		if got, _ := check(); got != fault.Unauthorized {
+			t.Errorf("a key of more than a day that was withdrawn: %q, want it looked up first", got)
+		}
+
+		a.set(func(a *tenant) { a.keys = newTenant().keys })
+		time.Sleep(missEvery)
+		_, _ = check()
+		time.Sleep(staleAfter + time.Minute)
+		a.set(func(a *tenant) { a.wait = make(chan struct{}) })
+		if got, took := check(); got != "" || took != defaultPatience {
+			t.Errorf("when the authority does not answer: %q after %s, want the key used after %s", got, took, defaultPatience)
+		}
+		time.Sleep(fetchTimeout)
+		if got, took := check(); got != "" || took != 0 {
+			t.Errorf("when it is known not to answer: %q after %s, want no wait", got, took)
 		}
 	})
 }
@@ -722,15 +815,15 @@ func TestASignatureMustBeOfThisBodyNow(t *testing.T) {
 		{"the timestamp spelt otherwise", []string{Sign(first, now, body)}, []string{"0" + stamp(0)}, body, false},
 		{"six minutes old", []string{Sign(first, now.Add(-6*time.Minute), body)}, []string{stamp(-6 * time.Minute)}, body, false},
 		{"six minutes ahead", []string{Sign(first, now.Add(6*time.Minute), body)}, []string{stamp(6 * time.Minute)}, body, false},
-		{"in milliseconds", []string{text(mac(first, fmt.Sprint(now.UnixMilli()), body))}, []string{fmt.Sprint(now.UnixMilli())}, body, false},
-		{"at the end of time", []string{text(mac(first, "9223372036854775807", body))}, []string{"9223372036854775807"}, body, false},
-		{"before all time", []string{text(mac(first, "-9223372036854775808", body))}, []string{"-9223372036854775808"}, body, false},
+		{"in milliseconds", []string{text(macOf(first, fmt.Sprint(now.UnixMilli()), body))}, []string{fmt.Sprint(now.UnixMilli())}, body, false},
+		{"at the end of time", []string{text(macOf(first, "9223372036854775807", body))}, []string{"9223372036854775807"}, body, false},
+		{"before all time", []string{text(macOf(first, "-9223372036854775808", body))}, []string{"-9223372036854775808"}, body, false},
 		{"no signature", nil, []string{stamp(0)}, body, false},
 		{"an empty signature", []string{""}, []string{stamp(0)}, body, false},
 		{"no timestamp", []string{Sign(first, now, body)}, nil, body, false},
-		{"a timestamp in words", []string{text(mac(first, "now", body))}, []string{"now"}, body, false},
-		{"hexadecimal", []string{fmt.Sprintf("%x", mac(first, stamp(0), body))}, []string{stamp(0)}, body, false},
-		{"cut short", []string{text(mac(first, stamp(0), body)[:16])}, []string{stamp(0)}, body, false},
+		{"a timestamp in words", []string{text(macOf(first, "now", body))}, []string{"now"}, body, false},
+		{"hexadecimal", []string{fmt.Sprintf("%x", macOf(first, stamp(0), body))}, []string{stamp(0)}, body, false},
+		{"cut short", []string{text(macOf(first, stamp(0), body)[:16])}, []string{stamp(0)}, body, false},
 		{"two signatures joined by the host", []string{Sign(strange, now, body) + ", " + Sign(first, now, body)}, []string{stamp(0)}, body, false},
 		{"two timestamps joined by the host", []string{Sign(first, now, body)}, []string{stamp(0) + ", " + stamp(0)}, body, false},
 		{"the body alone", []string{text(func() []byte { h := hmac.New(sha256.New, first); h.Write(body); return h.Sum(nil) }())}, []string{stamp(0)}, body, false},
@@ -759,6 +852,69 @@ func TestASignatureMustBeOfThisBodyNow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// counted wraps what makes the MACs of a verifier and counts what they are asked for.
+type counted struct {
+	hash.Hash
+	sums *int
+}
+
+func (c counted) Sum(b []byte) []byte {
+	*c.sums++
+	return c.Hash.Sum(b)
+}
+
+// What a refusal takes does not depend on how near the call was: the same work is done for each.
+func TestEachSignatureIsComparedWithEveryKeyWhateverElseIsWrong(t *testing.T) {
+	t.Parallel()
+	now, body := time.Now(), []byte("x")
+	var keys []string
+	for _, c := range []string{"1", "2", "3"} {
+		keys = append(keys, base64.StdEncoding.EncodeToString([]byte(strings.Repeat(c, 32))))
+	}
+	key := func(c string) []byte { return []byte(strings.Repeat(c, 32)) }
+	stamp := fmt.Sprint(now.Unix())
+	near := []byte(Sign(key("1"), now, body))
+	near[0] ^= 1
+	for name, c := range map[string]struct {
+		signature, stamp string
+		ok               bool
+	}{
+		"signed with the first key":        {Sign(key("1"), now, body), stamp, true},
+		"signed with the last key":         {Sign(key("3"), now, body), stamp, true},
+		"signed with a key of nobody":      {Sign(key("4"), now, body), stamp, false},
+		"one bit off":                      {string(near), stamp, false},
+		"nothing like it":                  {"AAAA", stamp, false},
+		"not base64":                       {"%", stamp, false},
+		"no signature":                     {"", stamp, false},
+		"no timestamp":                     {Sign(key("1"), now, body), "", false},
+		"another timestamp":                {Sign(key("1"), now, body), "1", false},
+		"a timestamp that is not a number": {Sign(key("1"), now, body), "now", false},
+	} {
+		v, err := New(Config{Setting: "CLOSE", HMACKeys: strings.Join(keys, " ")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums := 0
+		for i, start := range v.macs {
+			v.macs[i] = func() hash.Hash { return counted{start(), &sums} }
+		}
+		r := httptest.NewRequest(http.MethodPost, "/api/ticket-closed", http.NoBody)
+		r.Header.Set(SignatureHeader, c.signature)
+		r.Header.Set(TimestampHeader, c.stamp)
+		if err := v.Check(r, body); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		if sums != len(keys) {
+			t.Errorf("%s: compared with %d keys, want all %d", name, sums, len(keys))
+		}
+	}
+}
+
+// macOf is the signature of anything.
+func macOf(key []byte, stamp string, body []byte) []byte {
+	return mac(hmac.New(sha256.New, key), stamp, body)
 }
 
 // Computed with openssl dgst -sha256 -mac HMAC over `1764000000.{"correlation_id":"a/b"}`.

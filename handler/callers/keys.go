@@ -24,6 +24,9 @@ const (
 
 	// refreshAfter is the age at which the keys are fetched again while they are used: Microsoft asks for at least daily.
 	refreshAfter = 6 * time.Hour
+	// staleAfter is the age from which a fetch is waited for before a key is used: where calls are rare, one that was withdrawn long ago would do
+	// once more. When the authority does not answer, the key is used all the same.
+	staleAfter = 24 * time.Hour
 	// missEvery is how often an unknown key may cause a fetch: anybody can make up key ids.
 	missEvery = 30 * time.Second
 	// pauseAfterFailure keeps an authority that is down from being called for every request.
@@ -68,26 +71,36 @@ func (k *keys) get(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	select {
 	case <-running:
 	case <-patience.C:
-		return nil, unavailable("they did not come in time", nil)
+		err = unavailable("they did not come in time", nil)
 	case <-ctx.Done():
-		return nil, unavailable("they did not come in time", ctx.Err())
+		err = unavailable("they did not come in time", ctx.Err())
+	}
+	switch {
+	case err != nil && key != nil:
+		return key, nil
+	case err != nil:
+		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if key := k.known[kid]; key != nil {
+	if key := k.known[kid]; key != nil { // also when the fetch failed
 		return key, nil
 	}
 	return nil, k.missing()
 }
 
-// lookup returns the key, or a fetch to wait for, or why there is neither.
+// lookup returns the key, or a fetch to wait for, or both when the key is old, or why there is neither.
 func (k *keys) lookup(kid string) (*rsa.PublicKey, <-chan struct{}, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
 	if key := k.known[kid]; key != nil {
-		if now.Sub(k.fetched) > refreshAfter && now.Sub(k.failed) > missEvery {
+		age := now.Sub(k.fetched)
+		if age > refreshAfter && now.Sub(k.failed) > missEvery {
 			k.start()
+			if age > staleAfter {
+				return key, k.running, nil
+			}
 		}
 		return key, nil, nil
 	}

@@ -16,7 +16,10 @@ import (
 	"ticketbridge/handler/fault"
 )
 
-const opCheck = "check the caller"
+const (
+	opCheck       = "check the caller"
+	authorization = "Authorization"
+)
 
 // maxToken is the longest token that is looked at; Entra's for applications have some 2 kB.
 const maxToken = 16 << 10
@@ -36,20 +39,29 @@ type tokens struct {
 	issuers   map[string]version
 	audiences []string
 	callers   map[string]bool
+	relay     string // "" is none
+	role      string // "" is none
 	keys      *keys
 }
 
 // claims are those of Entra's tokens that decide, beside the registered ones.
 type claims struct {
 	jwt.Claims
-	Tenant string `json:"tid"`
-	AppID  string `json:"appid"` // version 1
-	Azp    string `json:"azp"`   // version 2
-	Scope  string `json:"scp"`   // a person's token
+	Tenant string   `json:"tid"`
+	AppID  string   `json:"appid"` // version 1
+	Azp    string   `json:"azp"`   // version 2
+	Object string   `json:"oid"`   // of the application's service principal, in an application's own token
+	Scope  string   `json:"scp"`   // a person's token
+	Type   string   `json:"idtyp"` // "app" for an application's own, where it is there at all
+	Roles  []string `json:"roles"` // app roles
 }
 
 func unauthorized(detail string) *fault.Error {
-	return &fault.Error{Op: opCheck, Reason: fault.Unauthorized, Field: "Authorization", Detail: detail}
+	return &fault.Error{Op: opCheck, Reason: fault.Unauthorized, Field: authorization, Detail: detail}
+}
+
+func forbidden(detail, advice string) *fault.Error {
+	return &fault.Error{Op: opCheck, Reason: fault.Forbidden, Field: authorization, Detail: detail, Advice: advice}
 }
 
 func (t *tokens) check(ctx context.Context, h http.Header, now time.Time) error {
@@ -82,7 +94,7 @@ func (t *tokens) check(ctx context.Context, h http.Header, now time.Time) error 
 
 // bearer returns the one token of a request. The Functions host joins repeated headers with ", ", and a JWT has no comma.
 func bearer(h http.Header) (string, error) {
-	values := h.Values("Authorization")
+	values := h.Values(authorization)
 	if len(values) == 0 || strings.TrimSpace(values[0]) == "" && len(values) == 1 {
 		return "", unauthorized("the call has no token")
 	}
@@ -126,15 +138,20 @@ func (t *tokens) judge(c *claims, now time.Time) error {
 	switch {
 	case !ok:
 		return unauthorized("the token does not name the application that it was issued to")
-	case c.Scope != "":
-		return &fault.Error{Op: opCheck, Reason: fault.Forbidden, Field: "Authorization", Detail: "the token is a person's; an application's own is asked for"}
-	case !t.callers[id]:
-		return &fault.Error{
-			Op: opCheck, Reason: fault.Forbidden, Field: "Authorization", Detail: "the application " + id + " may not call",
-			Advice: "If it should, add its id to " + t.setting + "_CALLERS.",
-		}
+	case c.Scope != "" || c.Type != "" && c.Type != "app":
+		return forbidden("the token is a person's; an application's own is asked for", "")
+	case !t.callers[id] && !t.isRelay(c.Object):
+		return forbidden("the application "+id+" may not call", "If it should, add its id to "+t.setting+"_CALLERS.")
+	case t.role != "" && !slices.Contains(c.Roles, t.role):
+		return forbidden("the application "+id+" lacks the app role that "+t.setting+"_ROLE names",
+			"Assign the app role "+t.role+" to it. A token that it has keeps its roles until it expires: with a managed identity, up to a day.")
 	}
 	return nil
+}
+
+func (t *tokens) isRelay(object string) bool {
+	id, ok := correlation.GUID(object)
+	return ok && id == t.relay
 }
 
 func (t *tokens) forUs(audience string) bool {

@@ -63,20 +63,7 @@ func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, erro
 	if err != nil {
 		return nil, err
 	}
-	calloutCallers := s.CalloutCallers
-	if s.CalloutAudience != "" && len(calloutCallers) == 0 {
-		calloutCallers = []string{callers.EntitlementManagement}
-	}
-	callout, err := callers.New(callers.Config{
-		Setting: "CALLOUT", TenantID: s.TenantID, AuthorityHost: s.AuthorityHost, Audience: s.CalloutAudience, Callers: calloutCallers,
-	})
-	if err != nil {
-		return nil, err
-	}
-	closing, err := callers.New(callers.Config{
-		Setting: "CLOSE", TenantID: s.TenantID, AuthorityHost: s.AuthorityHost, Audience: s.CloseAudience, Callers: s.CloseCallers,
-		HMACKeys: s.CloseHMACKey,
-	})
+	callout, closing, err := s.Callers()
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +100,33 @@ func (s *Settings) ServiceNow(rules *ticket.Rules) (*servicenow.Client, error) {
 		Certificate: s.ServiceNowCertificate, PrivateKey: s.ServiceNowPrivateKey, Headers: s.ServiceNowHeaders,
 		Timeout: s.ServiceNowTimeout, Columns: rules.Columns,
 	})
+}
+
+// Callers returns who checks the callers of the callout and of the close notification; nothing is fetched. It refuses to leave one of them open.
+// The callout's may be entitlement management, where the settings name nobody else, and the relay.
+func (s *Settings) Callers() (callout, closing *callers.Verifier, err error) {
+	if err := s.guarded(); err != nil {
+		return nil, nil, err
+	}
+	may := s.CalloutCallers
+	if s.CalloutAudience != "" && len(may) == 0 {
+		may = []string{callers.EntitlementManagement}
+	}
+	callout, err = callers.New(callers.Config{
+		Setting: "CALLOUT", TenantID: s.TenantID, AuthorityHost: s.AuthorityHost, Audience: s.CalloutAudience, Callers: may,
+		Relay: s.RelayPrincipal, Role: s.CalloutRole,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	closing, err = callers.New(callers.Config{
+		Setting: "CLOSE", TenantID: s.TenantID, AuthorityHost: s.AuthorityHost, Audience: s.CloseAudience, Callers: s.CloseCallers,
+		Role: s.CloseRole, HMACKeys: s.CloseHMACKey,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return callout, closing, nil
 }
 
 // Server returns what answers the Functions host. The keys with which callers' tokens are checked begin to be fetched, so that the first caller

@@ -49,8 +49,11 @@ type Settings struct {
 
 	CalloutAudience string   `env:"CALLOUT_AUDIENCE"`
 	CalloutCallers  []string `env:"CALLOUT_CALLERS"`
+	CalloutRole     string   `env:"CALLOUT_ROLE"`
+	RelayPrincipal  string   `env:"RELAY_PRINCIPAL_ID"`
 	CloseAudience   string   `env:"CLOSE_AUDIENCE"`
 	CloseCallers    []string `env:"CLOSE_CALLERS"`
+	CloseRole       string   `env:"CLOSE_ROLE"`
 	CloseHMACKey    string   `env:"CLOSE_HMAC_KEY"`
 
 	CatalogIDs    []string      `env:"CATALOG_IDS"`
@@ -88,6 +91,9 @@ func Read(environ []string) (Settings, error) {
 				p.add(name, id, "application ids (GUIDs) separated by commas")
 			}
 		}
+	}
+	if _, ok := correlation.GUID(s.RelayPrincipal); s.RelayPrincipal != "" && !ok {
+		p.add("RELAY_PRINCIPAL_ID", s.RelayPrincipal, "the object id (a GUID) of the relay's managed identity")
 	}
 	if (s.CalloutAudience != "" || s.CloseAudience != "") && s.TenantID == "" {
 		p.add("AZURE_TENANT_ID", "", "the tenant's id, since a token audience is configured")

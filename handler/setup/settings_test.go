@@ -42,6 +42,7 @@ func TestAWrongSettingIsNamedWithWhatItHeldAndShouldHold(t *testing.T) {
 		{"days below none", "RETENTION_DAYS=-1", "RETENTION_DAYS", "from 1 to 36500, or 0 to keep"},
 		{"catalog by name", "CATALOG_IDS=Finance", "CATALOG_IDS", `holds "Finance"`},
 		{"caller by name", "CALLOUT_CALLERS=Entra", "CALLOUT_CALLERS", "application ids"},
+		{"relay by name", "RELAY_PRINCIPAL_ID=relay", "RELAY_PRINCIPAL_ID", "object id (a GUID)"},
 		{"audience without tenant", "CALLOUT_AUDIENCE=api://x", "AZURE_TENANT_ID", "is not set"},
 		{"tenant by name", "AZURE_TENANT_ID=contoso.com", "AZURE_TENANT_ID", `holds "contoso.com"`},
 		{"unknown console sign-in", "CONSOLE_AUTH=open", "CONSOLE_AUTH", `"none", "easyauth"`},
