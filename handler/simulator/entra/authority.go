@@ -29,6 +29,7 @@ func (d *Directory) authorityRoutes(mux *http.ServeMux) {
 	handle("GET", "/{tenant}/discovery/v2.0/keys", d.serveKeys)
 	handle("GET", "/{tenant}/discovery/keys", d.serveKeys)
 	handle("GET", "/common/discovery/instance", d.discoverInstance)
+	handle("POST", "/{tenant}/oauth2/v2.0/devicecode", d.serveDeviceCode)
 	handle("POST", "/{tenant}/oauth2/v2.0/token", d.serveToken(2))
 	handle("POST", "/{tenant}/oauth2/token", d.serveToken(1))
 }
@@ -89,7 +90,7 @@ func (d *Directory) knownTenant(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// serveToken grants client credentials; version is that of the endpoint, which only decides whether a scope or a resource is asked for.
+// serveToken grants client credentials, and tokens of a person who signed in by device code; version is that of the endpoint, which only decides whether a scope or a resource is asked for.
 func (d *Directory) serveToken(version int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !d.knownTenant(w, r) {
@@ -100,7 +101,12 @@ func (d *Directory) serveToken(version int) http.HandlerFunc {
 			tokenError(w, http.StatusBadRequest, "invalid_request", 900144, "The request body could not be read as a form.")
 			return
 		}
-		if grant := r.PostForm.Get("grant_type"); grant != "client_credentials" {
+		grant := r.PostForm.Get("grant_type")
+		if version == 2 && (grant == "urn:ietf:params:oauth:grant-type:device_code" || grant == "device_code") {
+			d.redeem(w, r)
+			return
+		}
+		if grant != "client_credentials" {
 			tokenError(w, http.StatusBadRequest, "unsupported_grant_type", 70003, fmt.Sprintf("The app requested an unsupported grant type '%s'.", grant))
 			return
 		}

@@ -27,5 +27,9 @@ func publishedSchema() *csdl.Model {
 		panic(fmt.Sprintf("entra: CONTRACTS_DIR: %v", err))
 	}
 	m.AllowAbstract("customExtensionCallbackConfiguration") // as Microsoft's own examples do
+	// The file is cut down to the types used here; this navigation is documented at Microsoft's (servicePrincipal: List appRoleAssignments granted).
+	m.Type("servicePrincipal").Navigations["appRoleAssignedTo"] = csdl.Property{
+		Name: "appRoleAssignedTo", Ref: csdl.Ref{Type: m.Type("appRoleAssignment").Name, Collection: true},
+	}
 	return m
 }

@@ -20,6 +20,7 @@ const controlPath = "/_simulator"
 //	POST /_simulator/requests                     {"package": "Ledger reader", "target": "robin.marsh@example.com"}
 //	POST /_simulator/requests/{id}/{action}       withdraw, expire, approve, reject, repeat, warn (?stage=…)
 //	GET  /_simulator/calls                        how often each route was called
+//	GET  /_simulator/tenant                       all that is set up in the tenant
 //	     /_simulator/{service}/faults             the faults of graph, authority, identity or callouts
 func (d *Directory) control() http.Handler {
 	mux := http.NewServeMux()
@@ -37,6 +38,10 @@ func (d *Directory) control() http.Handler {
 	mux.HandleFunc("POST "+controlPath+"/requests/{id}/{action}", d.controlAct)
 	mux.HandleFunc("GET "+controlPath+"/calls", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, d.Calls())
+	})
+	mux.HandleFunc("GET "+controlPath+"/tenant", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		_, _ = w.Write(d.Configuration())
 	})
 	for service, desk := range map[string]*misbehave.Desk{
 		"graph": d.GraphFaults, "authority": d.AuthorityFaults, "identity": d.IdentityFaults, "callouts": d.CalloutFaults,

@@ -47,6 +47,10 @@ type Config struct {
 	DropCallbackConfiguration bool
 	// RefuseDirectEndpoint lets Graph refuse extensions that call a URL: Logic Apps only is what the documents say.
 	RefuseDirectEndpoint bool
+	// PolicyProperties are properties of policies that Graph has and the published schema has not, or not yet; they may hold anything.
+	PolicyProperties []string
+	// Replication is how many calls do not know a new application yet: its changes are refused, and those of what hangs on it.
+	Replication int
 	// GuestGovernance says that the tenant is linked to a subscription, so that policies open to guests may have extensions.
 	GuestGovernance bool
 }
@@ -85,6 +89,9 @@ type Directory struct {
 	requests    []*request
 	callouts    map[string]*callout // by id in lower case
 	roles       []*roleAssignment
+	grants      []*grant
+	person      string                // who answers device codes, by object id
+	codes       map[string]deviceCode // by device code
 	resumes     []Resume
 	calls       map[string]int
 	violations  []string
@@ -108,9 +115,16 @@ func New(cfg Config) *Directory {
 	}
 	d := &Directory{
 		cfg: cfg, base: strings.TrimSuffix(cfg.BaseURL, "/"), schema: graphSchema(), published: publishedSchema(),
-		changed: make(chan struct{}), callouts: map[string]*callout{}, calls: map[string]int{}, callerObject: uuid.NewString(),
+		changed: make(chan struct{}), callouts: map[string]*callout{}, codes: map[string]deviceCode{}, calls: map[string]int{}, callerObject: uuid.NewString(),
 		GraphFaults: misbehave.New(), AuthorityFaults: misbehave.New(), IdentityFaults: misbehave.New(), CalloutFaults: misbehave.New(),
 		ManagementFaults: misbehave.New(),
+	}
+	for _, m := range []*csdl.Model{d.schema, d.published} {
+		for _, name := range cfg.PolicyProperties {
+			if m != nil {
+				m.Type("accessPackageAssignmentPolicy").Properties[name] = csdl.Property{Name: name, Ref: csdl.Ref{Type: "Edm.Untyped"}}
+			}
+		}
 	}
 	d.ctx, d.cancelAll = context.WithCancel(context.Background())
 	transport := cfg.Transport
@@ -142,7 +156,7 @@ func New(cfg Config) *Directory {
 
 // ServeHTTP serves the authority at the root, Graph below /v1.0, the identity endpoint, and below /_simulator a control for people
 // with curl: requests (GET, POST), requests/{id}/{withdraw, expire, approve, reject, repeat, warn} (POST), calls, and
-// {graph, authority, identity, callouts}/faults.
+// {graph, authority, identity, callouts}/faults, and tenant for all that is set up.
 func (d *Directory) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.handler.ServeHTTP(w, r) }
 
 // Close ends everything that runs in the directory, and waits for it.

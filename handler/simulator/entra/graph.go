@@ -41,9 +41,10 @@ type graphAnswer struct {
 
 // caller is who a token says is calling.
 type caller struct {
-	object    string
-	roles     []string
-	delegated bool // a person's token, not an application's
+	object       string
+	roles        []string
+	delegated    bool // a person's token, not an application's
+	entitlements bool // the token is good for entitlement management, as far as roles of catalogs allow
 }
 
 func (c caller) has(roles ...string) bool {
@@ -240,6 +241,13 @@ func (d *Directory) writers() map[string]writer {
 		"PUT " + management + "/assignmentPolicies/{id}":                    d.replacePolicy,
 		"POST /roleManagement/entitlementManagement/roleAssignments":        d.createRoleAssignment,
 		"DELETE /roleManagement/entitlementManagement/roleAssignments/{id}": d.deleteRoleAssignment,
+		"POST /applications":                                                d.createApplication,
+		"PATCH /applications/{id}":                                          d.patchApplication,
+		"DELETE /applications/{id}":                                         d.deleteApplication,
+		"POST /servicePrincipals":                                           d.createServicePrincipal,
+		"DELETE /servicePrincipals/{id}":                                    d.deleteServicePrincipal,
+		"POST /servicePrincipals/{id}/appRoleAssignedTo":                    d.createAppRoleAssignment,
+		"DELETE /servicePrincipals/{id}/appRoleAssignedTo/{id}":             d.deleteAppRoleAssignment,
 	}
 }
 
@@ -261,7 +269,7 @@ func (d *Directory) authenticate(h http.Header) (caller, *graphAnswer) {
 	if aud, _ := claims["aud"].(string); strings.TrimSuffix(aud, "/") != graphResource && aud != graphAppID {
 		return refuse("Access token validation failure. Invalid audience.")
 	}
-	var who caller
+	who := caller{entitlements: true}
 	who.object, _ = claims["oid"].(string)
 	if list, ok := claims["roles"].([]any); ok {
 		for _, role := range list {
@@ -271,8 +279,10 @@ func (d *Directory) authenticate(h http.Header) (caller, *graphAnswer) {
 		}
 	}
 	if scopes, ok := claims["scp"].(string); ok {
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		who.delegated = true
-		who.roles = append(who.roles, strings.Fields(scopes)...)
+		who.roles, who.entitlements = d.delegated(who.object, strings.Fields(scopes))
 	}
 	return who, nil
 }

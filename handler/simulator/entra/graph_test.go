@@ -282,7 +282,8 @@ func TestPermissionComesFromAppRolesOrCatalogRoles(t *testing.T) {
 	if status, _, _ := f.callAs(reader, "POST", requestPath(elsewhere)+"/resume", resumeBody(StageApproved, elsewhere.Waiting().ID, "")); status != 403 {
 		t.Errorf("a reader may resume: %d", status)
 	}
-	person := f.IssueToken(Token{Audience: graphResource, ObjectID: f.sample.Kim.ObjectID, Claims: map[string]any{"scp": "openid " + readWriteAll}})
+	kim := f.AddUser(User{Name: "Kim", Roles: []string{GovernanceAdministrator}})
+	person := f.IssueToken(Token{Audience: graphResource, ObjectID: kim.ObjectID, Claims: map[string]any{"scp": "openid " + readWriteAll}})
 	if status, _, _ := f.callAs(person, "POST", requestPath(elsewhere)+"/resume", resumeBody(StageApproved, elsewhere.Waiting().ID, "")); status != 204 {
 		t.Errorf("a person with the scope may not resume: %d", status)
 	}

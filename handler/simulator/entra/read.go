@@ -77,9 +77,9 @@ func (d *Directory) context(t *csdl.Target, suffix string) string {
 func (d *Directory) mayRead(t *csdl.Target, who caller, catalog string) bool {
 	switch t.Steps[0].Name {
 	case "identityGovernance":
-		return who.has(readAll, readWriteAll) || catalog != "" && d.hasCatalogRole(who.object, catalog, catalogRoles...)
+		return who.has(readAll, readWriteAll) || catalog != "" && who.entitlements && d.hasCatalogRole(who.object, catalog, catalogRoles...)
 	case "roleManagement":
-		return who.has(readAll, readWriteAll, "RoleManagement.Read.All", "RoleManagement.Read.Directory", "RoleManagement.ReadWrite.Directory")
+		return catalog != "" && who.entitlements && d.hasCatalogRole(who.object, catalog, roleCatalogOwner) || who.has(readAll, readWriteAll, "RoleManagement.Read.All", "RoleManagement.Read.Directory", "RoleManagement.ReadWrite.Directory")
 	case "users":
 		return who.has("User.Read.All", "User.ReadBasic.All", "Directory.Read.All")
 	default:
@@ -89,7 +89,7 @@ func (d *Directory) mayRead(t *csdl.Target, who caller, catalog string) bool {
 
 // mayReadSome says whether a caller without rights to everything has a role in any catalog.
 func (d *Directory) mayReadSome(t *csdl.Target, who caller) bool {
-	return t.Steps[0].Name == "identityGovernance" && slices.ContainsFunc(d.catalogs, func(c *Catalog) bool {
+	return (t.Steps[0].Name == "identityGovernance" || t.Steps[0].Name == "roleManagement") && slices.ContainsFunc(d.catalogs, func(c *Catalog) bool {
 		return d.mayRead(t, who, c.ID)
 	})
 }

@@ -52,12 +52,13 @@ func (d *Directory) hasCatalogRole(object, catalog string, roles ...string) bool
 }
 
 func (d *Directory) mayManage(who caller, catalog string, roles ...string) bool {
-	return who.has(readWriteAll) || d.hasCatalogRole(who.object, catalog, roles...)
+	return who.has(readWriteAll) || who.entitlements && d.hasCatalogRole(who.object, catalog, roles...)
 }
 
 func (d *Directory) showRoleAssignment(a *roleAssignment) entity {
+	catalog, _ := strings.CutPrefix(a.scope, catalogScope)
 	return entity{
-		"id": a.id, "principalId": a.principal, "roleDefinitionId": a.definition, "appScopeId": a.scope,
+		"": catalog, "id": a.id, "principalId": a.principal, "roleDefinitionId": a.definition, "appScopeId": a.scope,
 		"roleDefinition": func() any {
 			for _, e := range showRoleDefinitions() {
 				if e["id"] == a.definition {
@@ -90,7 +91,7 @@ func (d *Directory) createRoleAssignment(_ *csdl.Target, body map[string]any, wh
 	text := func(name string) string { s, _ := body[name].(string); return s }
 	a := &roleAssignment{uuid.NewString(), text("principalId"), strings.ToLower(text("roleDefinitionId")), text("appScopeId")}
 	catalog, scoped := strings.CutPrefix(a.scope, catalogScope)
-	if !who.has(readWriteAll, "RoleManagement.ReadWrite.Directory") && !d.hasCatalogRole(who.object, catalog, roleCatalogOwner) {
+	if !who.has("RoleManagement.ReadWrite.Directory") && !d.mayManage(who, catalog, roleCatalogOwner) {
 		return forbidden()
 	}
 	switch {
@@ -114,6 +115,7 @@ func (d *Directory) createRoleAssignment(_ *csdl.Target, body map[string]any, wh
 func (d *Directory) deleteRoleAssignment(t *csdl.Target, _ map[string]any, who caller) graphAnswer {
 	i := slices.IndexFunc(d.roles, func(a *roleAssignment) bool { return strings.EqualFold(a.id, lastKey(t)) })
 	switch {
+	case i >= 0 && d.mayManage(who, strings.TrimPrefix(d.roles[i].scope, catalogScope), roleCatalogOwner): // the catalog is his own
 	case !who.has(readWriteAll, "RoleManagement.ReadWrite.Directory"):
 		return forbidden()
 	case i < 0:

@@ -146,9 +146,17 @@ func graphSchema() *csdl.Model {
 	complexType("verifiedDomain", "", "capabilities String, isDefault Boolean, isInitial Boolean, name String, type String")
 	entityType("organization", "directoryObject", "displayName String, tenantType String, verifiedDomains []verifiedDomain!", "")
 	entityType("user", "directoryObject", "accountEnabled Boolean, displayName String, mail String, userPrincipalName String, userType String", "")
-	entityType("servicePrincipal", "directoryObject", "accountEnabled Boolean, alternativeNames []String!, appId String, displayName String, "+
-		"servicePrincipalNames []String!, servicePrincipalType String", "")
-	entityType("application", "directoryObject", "appId String, displayName String, identifierUris []String!, signInAudience String", "")
+	complexType("appRole", "", "allowedMemberTypes []String!, description String, displayName String, id Guid!, isEnabled Boolean!, origin String, value String")
+	complexType("apiApplication", "", "acceptMappedClaims Boolean, knownClientApplications []Guid, oauth2PermissionScopes []permissionScope!, "+
+		"preAuthorizedApplications []preAuthorizedApplication, requestedAccessTokenVersion Int32")
+	entityType("appRoleAssignment", "directoryObject", "appRoleId Guid!, createdDateTime DateTimeOffset, principalDisplayName String, principalId Guid, "+
+		"principalType String, resourceDisplayName String, resourceId Guid", "")
+	// The navigation is documented at Microsoft's, and is not in the cut-down schema that tests hold this one to.
+	entityType("servicePrincipal", "directoryObject", "accountEnabled Boolean, alternativeNames []String!, appId String, appRoleAssignmentRequired Boolean!, "+
+		"appRoles []appRole!, displayName String, servicePrincipalNames []String!, servicePrincipalType String, tags []String!",
+		"appRoleAssignedTo []appRoleAssignment")
+	entityType("application", "directoryObject", "api apiApplication, appId String, appRoles []appRole!, description String, displayName String, "+
+		"identifierUris []String!, notes String, requiredResourceAccess []requiredResourceAccess!, signInAudience String, tags []String!, uniqueName String", "")
 
 	root := func(name, typ string, many bool) {
 		m.AddRoot(csdl.Property{Name: name, Ref: csdl.Ref{Type: typ, Collection: many}})

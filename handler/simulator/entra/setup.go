@@ -99,6 +99,10 @@ func (d *Directory) changeExtension(x *extension, body map[string]any, who calle
 	now := stamp(time.Now())
 	next["lastModifiedBy"], next["lastModifiedDateTime"] = who.object, now
 	changed := &extension{id: x.id, catalog: x.catalog, body: next}
+	if !d.mayUseRelay(changed, who) {
+		a := forbidden()
+		return &a
+	}
 	if problem := d.badExtension(x, changed, who); problem != "" {
 		a := refusal(http.StatusBadRequest, "InvalidModel", "%s", problem)
 		return &a
@@ -108,6 +112,16 @@ func (d *Directory) changeExtension(x *extension, body map[string]any, who calle
 	}
 	x.body = next // a new map: a delivery may be reading the old one
 	return nil
+}
+
+// mayUseRelay says whether a person may have entitlement management call a Logic App: who is Logic App Contributor there. It is asked of nobody else.
+func (d *Directory) mayUseRelay(x *extension, who caller) bool {
+	name := x.text("endpointConfiguration", "logicAppWorkflowName")
+	if name == "" || !who.delegated {
+		return true
+	}
+	u := d.user(who.object)
+	return u != nil && slices.Contains(u.LogicApps, name)
 }
 
 func readOnly(name string) bool {
@@ -198,13 +212,19 @@ func (d *Directory) replacePolicy(t *csdl.Target, body map[string]any, who calle
 		}
 	}
 	changed := &policy{id: p.id, pkg: p.pkg, body: next}
+	// What a PUT does not hold is lost, the questions too (github.com/microsoftgraph/msgraph-sdk-powershell/issues/2425).
+	questions, _ := body["questions"].([]any)
+	for _, q := range questions {
+		asked, _ := q.(map[string]any)["text"].(string)
+		changed.questions = append(changed.questions, asked)
+	}
 	settings, _ := body["customExtensionStageSettings"].([]any)
 	for _, s := range settings {
 		if problem := d.addStage(changed, s.(map[string]any)); problem != "" {
 			return invalid("%s", problem)
 		}
 	}
-	p.body, p.stages = changed.body, changed.stages
+	p.body, p.stages, p.questions = changed.body, changed.stages, changed.questions
 	return graphAnswer{status: http.StatusOK, body: d.project("accessPackageAssignmentPolicy", d.showPolicy(p), csdl.Query{})}
 }
 

@@ -44,12 +44,7 @@ func (d *Directory) root() entity {
 			}
 		}),
 		"servicePrincipals": func() any { return d.showServicePrincipals() },
-		"applications": each(&d.apps, func(a *App) entity {
-			return entity{
-				"id": a.ClientID, "appId": a.ClientID, "displayName": a.Name, "identifierUris": strings2any(a.URIs),
-				"signInAudience": "AzureADMyOrg",
-			}
-		}),
+		"applications":      each(&d.apps, showApplication),
 	}
 }
 
@@ -211,19 +206,15 @@ func showSubject(u *User) entity {
 
 func (d *Directory) showServicePrincipals() []entity {
 	out := []entity{}
-	add := func(object, app, name, kind string, uris []string) {
-		out = append(out, entity{
-			"id": object, "appId": app, "displayName": name, "servicePrincipalType": kind, "accountEnabled": true,
-			"servicePrincipalNames": append([]any{app}, strings2any(uris)...), "alternativeNames": []any{},
-		})
-	}
 	for _, a := range d.apps {
-		add(a.ObjectID, a.ClientID, a.Name, "Application", a.URIs)
+		if a.ObjectID != "" {
+			out = append(out, d.showAppPrincipal(a))
+		}
 	}
 	for _, i := range d.identities {
-		add(i.ObjectID, i.ClientID, i.Name, "ManagedIdentity", nil)
+		out = append(out, showPrincipal(i.ObjectID, i.ClientID, i.Name, "ManagedIdentity", nil))
 	}
-	add(d.callerObject, CallerID, "Azure AD Identity Governance - Entitlement Management", "Application", nil)
+	out = append(out, showPrincipal(d.callerObject, CallerID, "Azure AD Identity Governance - Entitlement Management", "Application", nil))
 	return slices.Clip(out)
 }
 

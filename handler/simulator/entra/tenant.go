@@ -2,6 +2,7 @@ package entra
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,8 @@ type User struct {
 	Email         string
 	PrincipalName string
 	Organization  *Organization // the connected organization that a guest comes from; nil for the tenant's own people
+	Roles         []string      // directory roles, as GovernanceAdministrator
+	LogicApps     []string      // names of the relays on which the person is Logic App Contributor
 }
 
 // An Organization is a connected organization.
@@ -44,6 +47,7 @@ type Policy struct {
 	Guests    bool              // open to all external users
 	Questions []string          // asked of the requestor
 	Stages    map[string]string // stage → id of the extension that is called then
+	Extra     map[string]any    // properties that this stand-in's schema does not have, of Config.PolicyProperties
 }
 
 // A Kind is one of the two sorts of custom workflow extensions.
@@ -210,6 +214,7 @@ func (d *Directory) AddPolicy(p Policy) string {
 			"stages": []any{},
 		},
 	}}
+	maps.Copy(stored.body, p.Extra)
 	for _, stage := range []string{StageCreated, StageApproved, StageGranted, StageRemoved, StageFourteenDays, StageOneDay} {
 		id, ok := p.Stages[stage]
 		if !ok {

@@ -2,6 +2,8 @@ package entra
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -30,6 +32,10 @@ type App struct {
 	URIs         []string // identifier URIs, as api://<client id>
 	TokenVersion int      // of the tokens for it: 1 (default) or 2
 	GraphRoles   []string // application permissions, as EntitlementManagement.ReadWrite.All
+
+	registration string         // the object id of the application itself; ObjectID is "" while it has no service principal
+	body         map[string]any // what else Graph keeps of it
+	unknownTo    int            // so many calls, for it is new
 }
 
 // An Identity is a managed identity.
@@ -46,6 +52,7 @@ func (d *Directory) AddApp(a App) App {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a.ClientID, a.ObjectID = orNew(a.ClientID), orNew(a.ObjectID)
+	a.registration = a.ClientID
 	d.apps = append(d.apps, &a)
 	return a
 }
@@ -68,11 +75,13 @@ type Token struct {
 	Roles    []string // application permissions
 	Lifetime time.Duration
 	Claims   map[string]any // replace or, when nil, remove single claims
-	Header   map[string]any // likewise; "alg" also chooses how it is signed: RS256, RS384, HS256 (with the public key), none
+	Header   map[string]any // likewise; "alg" also chooses how it is signed: RS256, RS384, PS256, ES256 (with a key that nobody knows), HS256, none
 	// Key is the id of the published key that signs; "" takes the newest. Stranger signs with a key that was never published, under
 	// the published key's id.
 	Key      string
 	Stranger bool
+	// Secret makes the signature an HMAC with it, whatever "alg" says. HS256 without one takes the public key as PKCS #1.
+	Secret []byte
 }
 
 type signingKey struct {
@@ -169,7 +178,7 @@ func (d *Directory) IssueToken(t Token) string {
 	if t.Stranger {
 		signer = newKey().private
 	}
-	return sign(header, claims, signer)
+	return sign(header, claims, signer, t.Secret)
 }
 
 func override(in, with map[string]any) {
@@ -181,7 +190,7 @@ func override(in, with map[string]any) {
 	}
 }
 
-func sign(header, claims map[string]any, key *rsa.PrivateKey) string {
+func sign(header, claims map[string]any, key *rsa.PrivateKey, secret []byte) string {
 	h, err := json.Marshal(header)
 	if err != nil {
 		panic(err)
@@ -191,26 +200,46 @@ func sign(header, claims map[string]any, key *rsa.PrivateKey) string {
 		panic(err)
 	}
 	text := base64.RawURLEncoding.EncodeToString(h) + "." + base64.RawURLEncoding.EncodeToString(c)
-	var signature []byte
-	switch alg, _ := header["alg"].(string); alg {
-	case "RS256":
-		sum := sha256.Sum256([]byte(text))
-		signature, err = rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
-	case "RS384":
-		sum := sha512.Sum384([]byte(text))
-		signature, err = rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA384, sum[:])
-	case "HS256": // the known attack: a verifier that lets the token choose takes the public key for a shared one
-		mac := hmac.New(sha256.New, x509.MarshalPKCS1PublicKey(&key.PublicKey))
-		mac.Write([]byte(text))
-		signature = mac.Sum(nil)
-	case "none", "":
-	default:
-		panic(fmt.Sprintf("entra: no signing with %q", alg))
+	alg, _ := header["alg"].(string)
+	if alg == "HS256" && secret == nil { // the known attack: a verifier that lets the token choose takes the public key for a shared one
+		secret = x509.MarshalPKCS1PublicKey(&key.PublicKey)
 	}
+	signature, err := signature(alg, text, key, secret)
 	if err != nil {
 		panic(err)
 	}
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+func signature(alg, text string, key *rsa.PrivateKey, secret []byte) ([]byte, error) {
+	if secret != nil {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte(text))
+		return mac.Sum(nil), nil
+	}
+	short, long := sha256.Sum256([]byte(text)), sha512.Sum384([]byte(text))
+	switch alg {
+	case "RS256":
+		return rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, short[:])
+	case "RS384":
+		return rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA384, long[:])
+	case "PS256":
+		return rsa.SignPSS(rand.Reader, key, crypto.SHA256, short[:], nil)
+	case "ES256":
+		unknown, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		r, s, err := ecdsa.Sign(rand.Reader, unknown, short[:])
+		if err != nil {
+			return nil, err
+		}
+		return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...), nil
+	case "none", "":
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("entra: no signing with %q", alg)
+	}
 }
 
 // verify checks a token of this directory: signature, issuer, tenant, lifetime. The audience is the caller's to check.
@@ -242,6 +271,8 @@ func (d *Directory) verify(token string) (map[string]any, error) {
 	}
 	return claims, nil
 }
+
+func encodePart(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
 func decodePart(part string, into any) error {
 	raw, err := base64.RawURLEncoding.DecodeString(part)
@@ -277,6 +308,9 @@ func (d *Directory) resource(name string) (App, bool) {
 		return App{Name: name, TokenVersion: 1}, true // one storage account
 	}
 	for _, a := range d.apps {
+		if a.ObjectID == "" { // nobody gets tokens for an application without a service principal
+			continue
+		}
 		if strings.EqualFold(a.ClientID, name) || "api://"+a.ClientID == name || slices.Contains(a.URIs, name) {
 			return *a, true
 		}
@@ -295,6 +329,7 @@ func errNoResource(resource string) error {
 func (d *Directory) tokenFor(clientID, objectID string, graphRoles []string, resource string, lifetime time.Duration) (string, error) {
 	d.mu.Lock()
 	app, ok := d.resource(resource)
+	roles := d.appRoles(objectID, app)
 	d.mu.Unlock()
 	if !ok {
 		return "", errNoResource(resource)
@@ -303,7 +338,7 @@ func (d *Directory) tokenFor(clientID, objectID string, graphRoles []string, res
 	if app.TokenVersion == 2 {
 		t.Audience = app.ClientID
 	}
-	if app.ClientID == graphAppID {
+	if t.Roles = roles; app.ClientID == graphAppID {
 		t.Roles = graphRoles
 	}
 	return d.IssueToken(t), nil
