@@ -146,6 +146,9 @@ param graphUrl string = 'https://graph.microsoft.com/v1.0'
 @description('The longest that one call to Graph may take: 1s to 30s.')
 param graphTimeout string = '30s'
 
+@description('Whether Graph is asked for the e-mail address and principal name of people of whom a callout says neither.')
+param directoryLookup bool = true
+
 @allowed(['trace', 'debug', 'info', 'warn', 'error'])
 param logLevel string = 'info'
 
@@ -231,6 +234,7 @@ module app 'modules/app.bicep' = {
       AZURE_AUTHORITY_HOST: environment().authentication.loginEndpoint
       GRAPH_URL: graphUrl
       GRAPH_TIMEOUT: graphTimeout
+      DIRECTORY_LOOKUP: string(directoryLookup)
       SERVICENOW_URL: serviceNowUrl
       SERVICENOW_AUTH: serviceNowAuth
       SERVICENOW_CLIENT_ID: serviceNowClientId

@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"ticketbridge/handler/callers"
+	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/host"
@@ -300,6 +301,20 @@ func (g *graph) Read(ctx context.Context, key correlation.Key) (workflow.Request
 	}
 	return out, nil
 }
+
+func (g *graph) ReadMany(ctx context.Context, keys []correlation.Key) (map[correlation.Key]workflow.RequestStatus, error) {
+	stand := map[correlation.Key]workflow.RequestStatus{}
+	for _, key := range keys {
+		st, err := g.Read(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		stand[key] = st
+	}
+	return stand, nil
+}
+
+func (g *graph) People(context.Context, correlation.Key) ([]callout.Person, error) { return nil, nil }
 
 func (g *graph) call(ctx context.Context, method, path string, body []byte, success int, into any) error {
 	req, err := http.NewRequestWithContext(ctx, method, g.url+"/identityGovernance/entitlementManagement/assignmentRequests/"+path, bytes.NewReader(body))

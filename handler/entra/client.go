@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	abstractions "github.com/microsoft/kiota-abstractions-go"
 	azauth "github.com/microsoft/kiota-authentication-azure-go"
 	khttp "github.com/microsoft/kiota-http-go"
 	jsonser "github.com/microsoft/kiota-serialization-json-go"
@@ -45,6 +46,7 @@ type Config struct {
 
 // A Client is a workflow.Requests. It can be used by many goroutines.
 type Client struct {
+	adapter abstractions.RequestAdapter
 	graph   *identitygovernance.EntitlementManagementAssignmentRequestsRequestBuilder
 	timeout time.Duration
 }
@@ -87,7 +89,7 @@ func New(c Config) (*Client, error) {
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
 	}
-	return &Client{graph: requests, timeout: c.Timeout}, nil
+	return &Client{adapter: adapter, graph: requests, timeout: c.Timeout}, nil
 }
 
 const (
@@ -149,6 +151,9 @@ func setStage(data *models.AccessPackageAssignmentRequestCallbackData, stage str
 // unknownStatus is what Graph itself says for an enumeration's member that its caller does not know.
 const unknownStatus = "unknownFutureValue"
 
+// properties are what is asked of a request to see how it stands.
+var properties = []string{"id", "state", "status", "customExtensionCalloutInstances"}
+
 // Read asks for the request's state, its status and its callout instances; all three are properties, so nothing is expanded.
 func (c *Client) Read(ctx context.Context, key correlation.Key) (workflow.RequestStatus, error) {
 	id, err := pathID(opRead, key)
@@ -162,7 +167,7 @@ func (c *Client) Read(ctx context.Context, key correlation.Key) (workflow.Reques
 	var r models.AccessPackageAssignmentRequestable
 	seen, err := c.call(ctx, func(ctx context.Context) (err error) {
 		r, err = c.graph.ByAccessPackageAssignmentRequestId(id).Get(ctx, &config{
-			QueryParameters: &query{Select: []string{"id", "state", "status", "customExtensionCalloutInstances"}},
+			QueryParameters: &query{Select: properties},
 		})
 		return err
 	})

@@ -62,7 +62,9 @@ func (x *exchange) fault(op string, lost fault.Reason, err error) error {
 	case s == http.StatusNotFound && code == "":
 		// Not Graph's words: that a proxy or a wrong address knows no such path must not pass for a withdrawn request.
 		e.Reason, e.Detail, e.Advice = lost, "what answered does not answer as Graph does", adviseURL
-	case s == http.StatusNotFound && (code != unknownError || message != ""):
+	case code == unknownError && message == "":
+		e.Reason = lost // it does not say what happened, so it is not taken for a refusal
+	case s == http.StatusNotFound:
 		e.Reason = fault.NotFound
 	default:
 		e.Reason = fault.Refused

@@ -217,3 +217,92 @@ func TestOnTheStandInAnIdentityThatDoesNotExistIsUnauthorized(t *testing.T) {
 		t.Errorf("%v (%s)", err, fault.Advice(err))
 	}
 }
+
+func TestOnTheStandInManyAreReadInOneCall(t *testing.T) {
+	s := startTenant(t, standin.Config{})
+	s.AssignManager(s.identity.ObjectID, s.sample.Finance)
+	var keys []correlation.Key
+	for range 3 {
+		key, _ := s.waiting(s.sample.LedgerPolicy)
+		keys = append(keys, key)
+	}
+	if err := s.Withdraw(keys[1].Request); err != nil {
+		t.Fatal(err)
+	}
+	unknown, err := correlation.NewKey("7d1f0a52-6c1e-4e0b-9a3c-0d8f5f2b7a11", keys[0].Stage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.Calls()["POST /v1.0/$batch"]
+	got, err := s.client.ReadMany(t.Context(), append(keys, unknown))
+	if err != nil || len(got) != 3 || s.Calls()["POST /v1.0/$batch"] != before+1 {
+		t.Fatalf("%+v, %v, after %d calls", got, err, s.Calls()["POST /v1.0/$batch"]-before)
+	}
+	for i, key := range keys {
+		alone, err := s.client.Read(t.Context(), key)
+		if err != nil || got[key] != alone {
+			t.Errorf("in the batch %+v; alone %+v, %v", got[key], alone, err)
+		}
+		if waits := got[key].Instance == standin.StatusWaiting && got[key].State == standin.StateDelivering; waits != (i != 1) {
+			t.Errorf("%d: %+v", i, got[key])
+		}
+	}
+}
+
+func TestABatchThatDoesNotWorkSaysWhy(t *testing.T) {
+	s := startTenant(t, standin.Config{})
+	s.AssignManager(s.identity.ObjectID, s.sample.Finance)
+	key, _ := s.waiting(s.sample.LedgerPolicy)
+	for name, c := range map[string]struct {
+		fault misbehave.Fault
+		want  fault.Reason
+	}{
+		"throttled":   {misbehave.Fault{Match: "POST /v1.0/$batch", Times: 1, Status: 429, RetryAfter: "7"}, fault.Throttled},
+		"down":        {misbehave.Fault{Match: "POST /v1.0/$batch", Times: 1, Status: 503}, fault.Unreachable},
+		"answer lost": {misbehave.Fault{Match: "POST /v1.0/$batch", Times: 1, LoseAnswer: true}, fault.Unreachable},
+		"no JSON":     {misbehave.Fault{Match: "POST /v1.0/$batch", Times: 1, Status: 200, Body: "<html>", ContentType: "application/json"}, fault.Unreachable},
+		"one of its steps is throttled": {misbehave.Fault{
+			Match: "POST /v1.0/$batch", Times: 1, Status: 200, ContentType: "application/json",
+			Body: `{"responses":[{"id":"0","status":429,"headers":{"Retry-After":"7"},"body":{"error":{"code":"TooManyRequests","message":"slow down"}}}]}`,
+		}, fault.Throttled},
+	} {
+		s.GraphFaults.Add(c.fault)
+		got, err := s.client.ReadMany(t.Context(), []correlation.Key{key})
+		if !fault.Is(err, c.want) || len(got) != 0 || c.want == fault.Throttled && fault.After(err) != 7*time.Second {
+			t.Errorf("%s: %v, %v, after %s", name, got, err, fault.After(err))
+		}
+	}
+	// Steps come in any order; those of ids that nobody asked for, of other requests, and of shapes that nobody expects, say nothing.
+	for _, responses := range []string{
+		`[]`, `null`, `[{"id":"1","status":200,"body":{}}]`, `[{"id":"-1","status":200,"body":{}}]`, `[{"id":"x","status":200}]`, `[{"id":"0","status":200}]`, `[{"id":"0","status":200,"body":[]}]`,
+		`[{"id":"0","status":200,"body":{"id":"7d1f0a52-6c1e-4e0b-9a3c-0d8f5f2b7a11","state":"delivered"}}]`, `[{"id":"0","status":404,"body":{"error":{"code":"ResourceNotFound"}}}]`,
+	} {
+		s.GraphFaults.Add(misbehave.Fault{Match: "POST /v1.0/$batch", Times: 1, Status: 200, ContentType: "application/json", Body: `{"responses":` + responses + `}`})
+		if got, err := s.client.ReadMany(t.Context(), []correlation.Key{key}); err != nil || len(got) != 0 {
+			t.Errorf("%s: %v, %v", responses, got, err)
+		}
+	}
+	for _, n := range []int{0, 21} {
+		if _, err := s.client.ReadMany(t.Context(), make([]correlation.Key, n)); !fault.Is(err, fault.Internal) {
+			t.Errorf("%d in one batch: %v", n, err)
+		}
+	}
+}
+
+func TestOnTheStandInPeopleAreLookedUpByTheRequest(t *testing.T) {
+	s := startTenant(t, standin.Config{})
+	key, _ := s.waiting(s.sample.LedgerPolicy)
+	if got, err := s.client.People(t.Context(), key); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("without the role: %v, %v", got, err)
+	}
+	s.AssignManager(s.identity.ObjectID, s.sample.Finance)
+	got, err := s.client.People(t.Context(), key)
+	if err != nil || len(got) == 0 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	for _, p := range got {
+		if p.ObjectID != s.sample.Robin.ObjectID || p.Email != s.sample.Robin.Email || p.PrincipalName != s.sample.Robin.PrincipalName {
+			t.Errorf("%+v", p)
+		}
+	}
+}

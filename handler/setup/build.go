@@ -76,7 +76,7 @@ func Build(s Settings, store *storage.Store, queue *storage.Queue) (*Parts, erro
 	}
 	return &Parts{
 		Workflow: &workflow.Workflow{
-			Store: store, Queue: queue, Tickets: tickets, Requests: requests, Rules: rules, Catalogs: s.CatalogIDs, Memory: workflow.NewMemory(),
+			Store: store, Queue: queue, Tickets: tickets, Requests: requests, Rules: rules, Catalogs: s.CatalogIDs, Memory: workflow.NewMemory(), NoLookUp: !s.DirectoryLookup,
 			Policy: workflow.Policy{
 				CallTimeout: s.ServiceNowTimeout, Settle: s.ServiceNowSettle, GraphTimeout: s.GraphTimeout, CheckInterval: s.CheckInterval,
 				Retention: time.Duration(s.RetentionDays) * 24 * time.Hour,

@@ -31,8 +31,10 @@ type door struct {
 func (s *Settings) guarded() error {
 	doors := []door{
 		{"callout", "callout", s.CalloutAudience != "", "CALLOUT_AUDIENCE", "set CALLOUT_AUDIENCE, so that callers need a token"},
-		{"ticketclosed", "ticket-closed", s.CloseAudience != "" || s.CloseHMACKey != "", "CLOSE_AUDIENCE",
-			"set CLOSE_AUDIENCE and CLOSE_CALLERS, so that callers need a token, or CLOSE_HMAC_KEY, so that they sign"},
+		{
+			"ticketclosed", "ticket-closed", s.CloseAudience != "" || s.CloseHMACKey != "", "CLOSE_AUDIENCE",
+			"set CLOSE_AUDIENCE and CLOSE_CALLERS, so that callers need a token, or CLOSE_HMAC_KEY, so that they sign",
+		},
 	}
 	root := cmp.Or(s.AppRoot, ".") // as for the rules file
 	folders, err := os.ReadDir(root)

@@ -91,7 +91,9 @@ func TestTheStartRefusesADoorThatAnybodyCanOpen(t *testing.T) {
 		{"the callout is anonymous", files{calloutFile: level(anonymous)}, nil, []string{"(CALLOUT_AUDIENCE): is not set, and anybody can call the function callout"}},
 		{"the close notification is anonymous", files{closeFile: level(anonymous)}, nil, []string{"(CLOSE_AUDIENCE): is not set, and anybody can call the function ticketclosed"}},
 		{
-			"both are", files{calloutFile: level(anonymous), closeFile: level(anonymous)}, nil,
+			"both are",
+			files{calloutFile: level(anonymous), closeFile: level(anonymous)},
+			nil,
 			[]string{"(CALLOUT_AUDIENCE)", "(CLOSE_AUDIENCE)"},
 		},
 		{"an anonymous callout with a token", files{calloutFile: level(anonymous)}, calloutToken, nil},

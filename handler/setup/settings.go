@@ -45,7 +45,8 @@ type Settings struct {
 	AuthorityHost string `env:"AZURE_AUTHORITY_HOST"`
 	GraphURL      string `env:"GRAPH_URL" envDefault:"https://graph.microsoft.com/v1.0"`
 
-	GraphTimeout time.Duration `env:"GRAPH_TIMEOUT" envDefault:"30s"`
+	GraphTimeout    time.Duration `env:"GRAPH_TIMEOUT" envDefault:"30s"`
+	DirectoryLookup bool          `env:"DIRECTORY_LOOKUP" envDefault:"true"`
 
 	CalloutAudience string   `env:"CALLOUT_AUDIENCE"`
 	CalloutCallers  []string `env:"CALLOUT_CALLERS"`
@@ -221,7 +222,7 @@ func (p *problems) unreadable(err error, values map[string]string) {
 	}
 	names := map[string][2]string{
 		"ServiceNowTimeout": {"SERVICENOW_TIMEOUT", "a duration, as in 30s"}, "ServiceNowSettle": {"SERVICENOW_SETTLE", "a duration, as in 65s"},
-		"GraphTimeout":  {"GRAPH_TIMEOUT", "a duration, as in 30s"},
+		"GraphTimeout": {"GRAPH_TIMEOUT", "a duration, as in 30s"}, "DirectoryLookup": {"DIRECTORY_LOOKUP", "true or false"},
 		"CheckInterval": {"CHECK_INTERVAL", "a duration, as in 10m"}, "RetentionDays": {"RETENTION_DAYS", retention}, "Port": {"FUNCTIONS_CUSTOMHANDLER_PORT", "a port number"},
 	}
 	for _, e := range agg.Errors {

@@ -36,6 +36,7 @@ func TestAWrongSettingIsNamedWithWhatItHeldAndShouldHold(t *testing.T) {
 		{"time-out beyond the function's time", "SERVICENOW_TIMEOUT=5m", "SERVICENOW_TIMEOUT", "from 1s to 40s"},
 		{"settle too short", "SERVICENOW_SETTLE=1ms", "SERVICENOW_SETTLE", "from 1s"},
 		{"Graph's time-out beyond what the function has", "GRAPH_TIMEOUT=2m", "GRAPH_TIMEOUT", "from 1s to 30s"},
+		{"neither true nor false", "DIRECTORY_LOOKUP=perhaps", "DIRECTORY_LOOKUP", `holds "perhaps"; it must hold true or false`},
 		{"Graph's time-out not a duration", "GRAPH_TIMEOUT=soon", "GRAPH_TIMEOUT", `holds "soon"; it must hold a duration`},
 		{"check interval too long", "CHECK_INTERVAL=48h", "CHECK_INTERVAL", "to 24h"},
 		{"days not a number", "RETENTION_DAYS=quarter", "RETENTION_DAYS", `holds "quarter"; it must hold a number of days`},

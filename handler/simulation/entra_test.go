@@ -346,6 +346,38 @@ func (g requests) Read(ctx context.Context, key correlation.Key) (out workflow.R
 	return out, err
 }
 
+// ReadMany is a batch: one call that may fail, in which each step may be turned away by itself.
+func (g requests) ReadMany(ctx context.Context, keys []correlation.Key) (map[correlation.Key]workflow.RequestStatus, error) {
+	w := g.w
+	stand := map[correlation.Key]workflow.RequestStatus{}
+	err := w.pass(ctx, &w.graph, call{op: "ask many", about: keys[0].String()}, func() error {
+		for _, key := range keys {
+			s := w.stages[key.String()]
+			if s == nil || s.deleted || w.troubled("Graph: a step of a batch turned away", 0.05) {
+				continue
+			}
+			st := workflow.RequestStatus{State: s.state, Status: s.status}
+			if s.listed {
+				st.Instance = s.instance
+			}
+			stand[key] = st
+		}
+		return nil
+	})
+	return stand, err
+}
+
+func (g requests) People(ctx context.Context, key correlation.Key) (people []callout.Person, err error) {
+	w := g.w
+	err = w.pass(ctx, &w.graph, call{op: "people", about: key.String()}, func() error {
+		if s := w.stages[key.String()]; s == nil || s.deleted {
+			return &fault.Error{Op: "people", Reason: fault.NotFound, Status: 404}
+		}
+		return nil
+	})
+	return people, err
+}
+
 // mayGrant holds that a request is resumed only when each of its tickets was read while its work was done.
 func (w *world) mayGrant(s *stage) {
 	for i := range s.tickets {

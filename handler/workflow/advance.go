@@ -107,6 +107,7 @@ func (w *Workflow) putOff(ctx context.Context, m Message, d time.Duration) error
 		return nil
 	}
 	m.Tries++
+	m.Waiting = false // by then it is no news
 	return w.send(ctx, m, d)
 }
 
@@ -207,6 +208,9 @@ func (s *step) plan(ctx context.Context) (bool, error) {
 	in, err := callout.Parse(body)
 	if err != nil {
 		return s.fail(ctx, err)
+	}
+	if err := s.findPeople(ctx, in); err != nil {
+		return s.tryLater(ctx, err)
 	}
 	choice, err := s.Rules.Choose(in, s.c.Deadline)
 	if err != nil {
@@ -413,12 +417,14 @@ func (s *step) check(ctx context.Context) (bool, error) {
 		changed = true
 	}
 	if s.m.Why == WhySweep && s.c.Waits {
-		ended, err := s.leftEntra(ctx)
-		if err != nil {
-			return false, err
-		}
-		if ended {
-			return true, nil
+		if !s.toldWaiting(now) {
+			ended, err := s.leftEntra(ctx)
+			if err != nil {
+				return false, err
+			}
+			if ended {
+				return true, nil
+			}
 		}
 		if told, err := s.remind(ctx); told || err != nil {
 			return false, err
@@ -582,13 +588,16 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 		return s.foundAnswered(ctx, "Graph says that the request was answered: an earlier attempt had reached it")
 	case st == answered:
 		return s.end(ctx, correlation.Withdrawn, "the request had been answered in Entra by somebody else")
-	case fault.Is(err, fault.Unclear):
+	case fault.Is(err, fault.Unclear) && (d == Resume || c.Attempts < denialTries):
 		return s.tryLater(ctx, err)
 	case d != Resume:
 		return s.hold(ctx, "Graph refused to "+c.ResumeWith+" the request: "+brief(err),
 			"The request stays paused and fails at its deadline, so nothing is granted. Deny it in Entra, or have the work done and resume it by hand.")
 	default:
-		return s.fail(ctx, err)
+		return s.fail(ctx, &fault.Error{
+			Op: "tell Graph to " + c.ResumeWith, Reason: fault.ReasonOf(err), Detail: "Graph does not take it, and says that the request still waits", Err: errors.New(brief(err)),
+			Advice: "Look at the request in Entra (Identity Governance, the access package, Requests). Nothing is granted until it is resumed: retry it here, or deny it, before its deadline.",
+		})
 	}
 }
 
@@ -633,7 +642,7 @@ func (s *step) undecided(ctx context.Context) (bool, error) {
 
 // stillAsked looks whether a held or failed request has left Entra meanwhile; then nobody has to decide any more.
 func (s *step) stillAsked(ctx context.Context) (bool, error) {
-	if s.m.Why != WhySweep || !s.c.Waits {
+	if s.m.Why != WhySweep || !s.c.Waits || s.toldWaiting(s.now()) {
 		return false, nil
 	}
 	return s.leftEntra(ctx)

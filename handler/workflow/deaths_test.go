@@ -44,13 +44,13 @@ func TestAStepThatKillsOneWorkerAfterTheOtherFailsVisibly(t *testing.T) {
 				}
 				start := time.Now()
 				c := w.until(key, correlation.Failed)
-				if took := time.Since(start); *times != 6 || took > 40*time.Minute {
+				if took := time.Since(start); *times != 10 || took > time.Hour {
 					t.Errorf("%d died over it, within %s", *times, took)
 				}
-				if c.From != state || c.LastReason != fault.Internal || !strings.Contains(c.Reason, "6 times in a row") || !strings.Contains(c.Advice, "retry the request") {
+				if c.From != state || c.LastReason != fault.Internal || !strings.Contains(c.Reason, "10 times in a row") || !strings.Contains(c.Advice, "retry the request") {
 					t.Errorf("from %s because %q (%s), advice %q", c.From, c.Reason, c.LastReason, c.Advice)
 				}
-				if timeline := w.timeline(key); strings.Count(timeline, "ended without a word") != 6 {
+				if timeline := w.timeline(key); strings.Count(timeline, "ended without a word") != 10 {
 					t.Errorf("the timeline:\n%s", timeline)
 				}
 				w.tap.reset(nil)
@@ -66,10 +66,10 @@ func TestDeathsThatAreNotInARowFailNobody(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		died, refusals := 0, 0
 		w.tap.reset(func(_ int, op string) fate {
-			if op != "create ticket" || died == 10 {
+			if op != "create ticket" || died == 18 {
 				return passes
 			}
-			if died == 5 && refusals == 0 {
+			if died == 9 && refusals == 0 {
 				refusals++
 				return refused
 			}
@@ -77,7 +77,7 @@ func TestDeathsThatAreNotInARowFailNobody(t *testing.T) {
 			return killedBefore
 		})
 		key := w.opened()
-		if died != 10 || refusals != 1 {
+		if died != 18 || refusals != 1 {
 			t.Errorf("%d died, %d were refused", died, refusals)
 		}
 		w.check(key)
@@ -107,7 +107,7 @@ func TestANoteThatKillsOneWorkerAfterTheOtherIsGivenUp(t *testing.T) {
 				if !w.run(2*time.Hour, func() bool { _, ended := w.lists(key); return ended }) {
 					t.Errorf("it is not settled:\n%s", w.timeline(key))
 				}
-				if c := w.load(key); c.State != state || *times != 6 {
+				if c := w.load(key); c.State != state || *times != 10 {
 					t.Errorf("%s; %d died over it\n%s", c.State, *times, w.timeline(key))
 				}
 				w.says(key, "could not be told")
@@ -123,7 +123,7 @@ func TestAReminderThatKillsOneWorkerAfterTheOtherIsGivenUp(t *testing.T) {
 		key := w.opened()
 		times := w.dies("note")
 		w.pass(5 * time.Hour)
-		if c := w.load(key); c.State != correlation.Open || *times != 6 {
+		if c := w.load(key); c.State != correlation.Open || *times != 10 {
 			t.Errorf("%s; %d died over it\n%s", c.State, *times, w.timeline(key))
 		}
 		w.says(key, "nobody is reminded of the deadline")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/ticket"
@@ -267,6 +268,16 @@ func (r gatedRequests) Answer(ctx context.Context, key correlation.Key, stage st
 func (r gatedRequests) Read(ctx context.Context, key correlation.Key) (st RequestStatus, err error) {
 	err = r.memory.read(ctx, opAsk, r.most, func() (err error) { st, err = r.Requests.Read(ctx, key); return err })
 	return st, err
+}
+
+func (r gatedRequests) ReadMany(ctx context.Context, keys []correlation.Key) (stand map[correlation.Key]RequestStatus, err error) {
+	err = r.memory.through(ctx, opAsk, r.most, func() (err error) { stand, err = r.Requests.ReadMany(ctx, keys); return err })
+	return stand, err
+}
+
+func (r gatedRequests) People(ctx context.Context, key correlation.Key) (people []callout.Person, err error) {
+	err = r.memory.read(ctx, opAsk, r.most, func() (err error) { people, err = r.Requests.People(ctx, key); return err })
+	return people, err
 }
 
 func (w *Workflow) tickets() Tickets {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/workflow"
@@ -43,15 +44,85 @@ func (g *graph) Answer(ctx context.Context, key correlation.Key, stage string, d
 	if err != nil {
 		return err
 	}
-	_, err = g.call(ctx, http.MethodPost, "/"+key.Request+"/resume", body, http.StatusNoContent, fault.Unclear)
+	_, err = g.call(ctx, http.MethodPost, requestsPath+"/"+key.Request+"/resume", body, http.StatusNoContent, fault.Unclear)
 	return err
 }
 
+const requestsPath = "/identityGovernance/entitlementManagement/assignmentRequests"
+
 func (g *graph) Read(ctx context.Context, key correlation.Key) (workflow.RequestStatus, error) {
-	answer, err := g.call(ctx, http.MethodGet, "/"+key.Request+"?$select=id,state,status,customExtensionCalloutInstances", nil, http.StatusOK, fault.Unreachable)
+	answer, err := g.call(ctx, http.MethodGet, requestsPath+"/"+key.Request+"?"+selected, nil, http.StatusOK, fault.Unreachable)
 	if err != nil {
 		return workflow.RequestStatus{}, err
 	}
+	return statusOf(answer, key)
+}
+
+const selected = "$select=id,state,status,customExtensionCalloutInstances"
+
+func (g *graph) ReadMany(ctx context.Context, keys []correlation.Key) (map[correlation.Key]workflow.RequestStatus, error) {
+	var steps []map[string]any
+	for i, key := range keys {
+		steps = append(steps, map[string]any{"id": strconv.Itoa(i), "method": "GET", "url": requestsPath + "/" + key.Request + "?" + selected})
+	}
+	body, err := json.Marshal(map[string]any{"requests": steps})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := g.call(ctx, http.MethodPost, "/$batch", body, http.StatusOK, fault.Unreachable)
+	if err != nil {
+		return nil, err
+	}
+	var said struct {
+		Responses []struct {
+			ID     string
+			Status int
+			Body   json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(answer, &said); err != nil {
+		return nil, &fault.Error{Op: "read many", Reason: fault.Unreachable, Detail: "what answered does not answer as Graph does"}
+	}
+	stand := map[correlation.Key]workflow.RequestStatus{}
+	for _, r := range said.Responses {
+		i, err := strconv.Atoi(r.ID)
+		if err != nil || r.Status != http.StatusOK {
+			continue
+		}
+		if st, err := statusOf(r.Body, keys[i]); err == nil {
+			stand[keys[i]] = st
+		}
+	}
+	return stand, nil
+}
+
+func (g *graph) People(ctx context.Context, key correlation.Key) ([]callout.Person, error) {
+	answer, err := g.call(ctx, http.MethodGet, requestsPath+"/"+key.Request+"?$select=id&$expand=requestor,assignment($expand=target)", nil, http.StatusOK, fault.Unreachable)
+	if err != nil {
+		return nil, err
+	}
+	type subject struct{ ObjectID, Email, PrincipalName string }
+	var r struct {
+		Requestor  *subject
+		Assignment *struct{ Target *subject }
+	}
+	if err := json.Unmarshal(answer, &r); err != nil {
+		return nil, &fault.Error{Op: "people", Reason: fault.Unreachable, Detail: "what answered does not answer as Graph does"}
+	}
+	all := []*subject{r.Requestor}
+	if r.Assignment != nil {
+		all = append(all, r.Assignment.Target)
+	}
+	var out []callout.Person
+	for _, s := range all {
+		if s != nil {
+			out = append(out, callout.Person{ObjectID: s.ObjectID, Email: s.Email, PrincipalName: s.PrincipalName})
+		}
+	}
+	return out, nil
+}
+
+func statusOf(answer []byte, key correlation.Key) (workflow.RequestStatus, error) {
 	var r struct {
 		State, Status                   string
 		CustomExtensionCalloutInstances []struct{ ID, Status string }
@@ -71,7 +142,7 @@ func (g *graph) Read(ctx context.Context, key correlation.Key) (workflow.Request
 // call makes one call; lost is the reason of one that may have arrived and has no usable answer.
 func (g *graph) call(ctx context.Context, method, path string, body []byte, success int, lost fault.Reason) ([]byte, error) {
 	e := &fault.Error{Op: "call Graph"}
-	req, err := http.NewRequestWithContext(ctx, method, g.url+"/identityGovernance/entitlementManagement/assignmentRequests"+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, g.url+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +179,9 @@ func (g *graph) call(ctx context.Context, method, path string, body []byte, succ
 		e.Reason = fault.Unauthorized
 	case s == http.StatusForbidden:
 		e.Reason, e.Advice = fault.Forbidden, "Give the function's identity the role."
-	case s == http.StatusNotFound && (said.Error.Code != "UnknownError" || said.Error.Message != ""):
+	case said.Error.Code == "UnknownError" && said.Error.Message == "":
+		e.Reason = lost
+	case s == http.StatusNotFound:
 		e.Reason = fault.NotFound
 	default:
 		e.Reason = fault.Refused

@@ -19,7 +19,7 @@ const (
 )
 
 // maxDeaths bounds how many workers in a row may end over one step without a word; then it fails visibly. The host takes a message for poison after five.
-const maxDeaths = 6
+const maxDeaths = 10
 
 // maxTries bounds how often one message is put off because somebody else is at work on its correlation; then the sweep sees to it.
 const maxTries = 20
@@ -34,6 +34,9 @@ type Message struct {
 	Tries  int // how often it was put off
 	Origin string
 	Sent   time.Time // by the storage's clock
+
+	// Waiting says that Graph, when the sweep sent this, said that the request still waits, so that it need not be asked again.
+	Waiting bool
 }
 
 // wire is a Message on the queue, under one property of its own: the Functions host merges a message's top-level properties into
@@ -50,12 +53,13 @@ type wireBody struct {
 	Why     string    `json:"why,omitempty"`
 	Tries   int       `json:"tries,omitempty"`
 	Sent    time.Time `json:"sent,omitzero"`
+	Waiting bool      `json:"waiting,omitempty"`
 	Origin  string    `json:"origin,omitempty"` // the invocation that sent it, to follow a request through the logs
 }
 
 // Text returns the message as it is put on the queue.
 func (m Message) Text() string {
-	b, err := json.Marshal(wire{&wireBody{m.Key.Request, m.Key.Stage, m.Table, m.SysID, m.Why, m.Tries, m.Sent, m.Origin}})
+	b, err := json.Marshal(wire{&wireBody{m.Key.Request, m.Key.Stage, m.Table, m.SysID, m.Why, m.Tries, m.Sent, m.Waiting, m.Origin}})
 	if err != nil {
 		panic(err) // strings and a number always encode
 	}
@@ -74,7 +78,7 @@ func ReadMessage(text []byte) (Message, error) {
 	if w.Body == nil {
 		return bad("the message has no such property")
 	}
-	m := Message{Table: w.Body.Table, SysID: w.Body.SysID, Why: w.Body.Why, Tries: min(max(0, w.Body.Tries), maxTries), Origin: w.Body.Origin, Sent: w.Body.Sent}
+	m := Message{Table: w.Body.Table, SysID: w.Body.SysID, Why: w.Body.Why, Tries: min(max(0, w.Body.Tries), maxTries), Origin: w.Body.Origin, Sent: w.Body.Sent, Waiting: w.Body.Waiting}
 	switch {
 	case w.Body.Request != "" || w.Body.Stage != "":
 		key, err := correlation.NewKey(w.Body.Request, w.Body.Stage)

@@ -166,6 +166,13 @@ type Requests interface {
 
 	// Read returns how the request stands.
 	Read(ctx context.Context, key correlation.Key) (RequestStatus, error)
+
+	// ReadMany returns how up to twenty requests stand, in one call. One that is not in the answer could not be asked about, or is not there any more. The
+	// error is about the call, or the first of those that were turned away because there are too many.
+	ReadMany(ctx context.Context, keys []correlation.Key) (map[correlation.Key]RequestStatus, error)
+
+	// People returns what Graph says of the requestor and of whom the access is for, as far as it says it.
+	People(ctx context.Context, key correlation.Key) ([]callout.Person, error)
 }
 
 // A RequestStatus is how a request stands in Entra. State and Status are Graph's accessPackageAssignmentRequest properties; Instance is the

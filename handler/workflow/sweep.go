@@ -79,12 +79,13 @@ func (w *Workflow) sendDue(ctx context.Context, cursor string, s *Swept) (string
 		if err != nil {
 			return cursor, fmt.Errorf("read what is due: %w", err)
 		}
+		wait := w.askInBatches(ctx, page)
 		for _, sum := range page {
 			if enough(ctx) {
 				s.Cut = true
 				return cursor, nil
 			}
-			if err := w.send(withKey(ctx, sum.Key), Message{Key: sum.Key, Why: WhySweep}, 0); err != nil {
+			if err := w.send(withKey(ctx, sum.Key), Message{Key: sum.Key, Why: WhySweep, Waiting: wait[sum.Key]}, 0); err != nil {
 				return cursor, fmt.Errorf("send for what is due: %w", err)
 			}
 			s.Sent++

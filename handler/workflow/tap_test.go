@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"ticketbridge/handler/callout"
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/ticket"
@@ -211,4 +212,14 @@ func (r tappedRequests) Answer(ctx context.Context, key correlation.Key, stage s
 func (r tappedRequests) Read(ctx context.Context, key correlation.Key) (st workflow.RequestStatus, err error) {
 	err = r.through(ctx, "ask", func() (err error) { st, err = r.Requests.Read(ctx, key); return err })
 	return st, err
+}
+
+func (r tappedRequests) ReadMany(ctx context.Context, keys []correlation.Key) (stand map[correlation.Key]workflow.RequestStatus, err error) {
+	err = r.through(ctx, "ask many", func() (err error) { stand, err = r.Requests.ReadMany(ctx, keys); return err })
+	return stand, err
+}
+
+func (r tappedRequests) People(ctx context.Context, key correlation.Key) (people []callout.Person, err error) {
+	err = r.through(ctx, "people", func() (err error) { people, err = r.Requests.People(ctx, key); return err })
+	return people, err
 }

@@ -73,6 +73,7 @@ type Workflow struct {
 	Policy   Policy
 	Catalogs []string // CATALOG_IDS: when not empty, callouts for other catalogs are refused
 	Memory   *Memory  // of this process; nil remembers nothing
+	NoLookUp bool     // DIRECTORY_LOOKUP is false: Graph is not asked for what a callout does not say of its people
 }
 
 // A Receipt is the answer to a callout.
