@@ -132,7 +132,7 @@ func TestTheSweepReadsOnlyWhatIsOpen(t *testing.T) {
 		w.tap.reset(nil)
 		w.pass(10 * time.Minute)
 		calls := w.tap.calls()
-		if calls["due"] != 10 || calls["postpone"] != 1 || calls["put"] != 1 || calls["load"] != 1 || calls["read ticket"] != 1 || calls["ask"] != 1 || calls["index"] != 1 || w.tap.total() != 16 {
+		if calls["due"] != 10 || calls["postpone"] != 1 || calls["put"] != 1 || calls["load"] != 1 || calls["read ticket"] != 1 || calls["ask many"] != 1 || calls["index"] != 1 || w.tap.total() != 16 {
 			t.Errorf("ten minutes of one open and twenty ended: %v", calls)
 		}
 		w.check(open)
