@@ -56,7 +56,17 @@ func TestAnIndependentVerifierTrustsItsTokensAndOnlyThose(t *testing.T) {
 	check("expired", func(t *Token) { t.Lifetime = -time.Minute }, false)
 	check("stranger", func(t *Token) { t.Stranger = true }, false)
 	check("none", func(t *Token) { t.Header = map[string]any{"alg": "none"} }, false)
-	check("HS256", func(t *Token) { t.Header = map[string]any{"alg": "HS256"} }, false)
+	check("a password instead of a key", func(t *Token) { t.Secret = []byte("secret") }, false)
+	for _, alg := range []string{"HS256", "RS384", "PS256", "ES256"} {
+		check(alg, func(t *Token) { t.Header = map[string]any{"alg": alg} }, false)
+	}
+	// What is signed with another algorithm is signed: who takes it takes the published key for it.
+	more := provider.Verifier(&oidc.Config{ClientID: "bridge", SupportedSigningAlgs: []string{oidc.RS384, oidc.PS256}})
+	for _, alg := range []string{oidc.RS384, oidc.PS256} {
+		if _, err := more.Verify(t.Context(), f.IssueToken(Token{Audience: "bridge", Version: 2, AppID: CallerID, Header: map[string]any{"alg": alg}})); err != nil {
+			t.Errorf("%s, where it is taken: %v", alg, err)
+		}
+	}
 	old := f.keyring()[0].id
 	f.RotateKeys(true)
 	check("new key", func(*Token) {}, true)
