@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -39,6 +40,7 @@ func main() {
 type commands struct {
 	Serve    serveCommand    `cmd:"" default:"1" help:"Serve the Azure Functions host on FUNCTIONS_CUSTOMHANDLER_PORT (what no argument means)."`
 	Requests requestsCommand `cmd:"" help:"What the storage knows of access requests, and what an operator may do with them."`
+	Doctor   doctorCommand   `cmd:"" help:"Look at all that the app needs, and say of what is wrong how to mend it."`
 	Tickets  ticketsCommand  `cmd:"" help:"The rules that choose the tickets: whether the file is right, and what they make of a callout."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
@@ -71,8 +73,9 @@ func run(ctx context.Context, args, environ []string, stdin *os.File, stdout, st
 	}
 	args = slices.Clone(args)
 	for i := range args {
-		if args[i] == "-live" { // kong takes one dash for letters only
-			args[i] = "--live"
+		switch name, _, _ := strings.Cut(args[i], "="); name {
+		case "-live", "-url", "-key", "-principal", "-management": // kong takes one dash for letters only
+			args[i] = "-" + args[i]
 		}
 	}
 	command, err := parser.Parse(args)

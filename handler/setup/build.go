@@ -137,6 +137,9 @@ func (p *Parts) Server(log zerolog.Logger) *host.Server {
 	return host.New(host.Config{Work: p.Workflow, Callout: p.Callout, Close: p.Close, Console: p.Console, Log: log})
 }
 
+// Credential returns the one with which Graph is called. It calls nobody.
+func (s *Settings) Credential() (azcore.TokenCredential, error) { return s.credential(s.ClientID) }
+
 func (s *Settings) credential(clientID string) (azcore.TokenCredential, error) {
 	return identity.NewCredential(identity.Settings{
 		TenantID: s.TenantID, ClientID: clientID, AuthorityHost: s.AuthorityHost, Endpoint: s.IdentityEndpoint,
