@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -42,6 +43,7 @@ type commands struct {
 	Requests requestsCommand `cmd:"" help:"What the storage knows of access requests, and what an operator may do with them."`
 	Doctor   doctorCommand   `cmd:"" help:"Look at all that the app needs, and say of what is wrong how to mend it."`
 	Tickets  ticketsCommand  `cmd:"" help:"The rules that choose the tickets: whether the file is right, and what they make of a callout."`
+	Connect  connectCommand  `cmd:"" help:"Set up Entra's side: custom extensions, policies, the role of the function's identity, the application for tokens. Shows a plan and asks first; can be run again, and undone."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
@@ -72,9 +74,10 @@ func run(ctx context.Context, args, environ []string, stdin *os.File, stdout, st
 		return err
 	}
 	args = slices.Clone(args)
+	names := longFlags(parser.Model.Node)
 	for i := range args {
-		switch name, _, _ := strings.Cut(args[i], "="); name {
-		case "-live", "-url", "-key", "-principal", "-management": // kong takes one dash for letters only
+		name, _, _ := strings.Cut(args[i], "=")
+		if name, dashed := strings.CutPrefix(name, "-"); dashed && len(name) > 1 && names[name] { // kong takes one dash for letters only
 			args[i] = "-" + args[i]
 		}
 	}
@@ -83,6 +86,18 @@ func run(ctx context.Context, args, environ []string, stdin *os.File, stdout, st
 		return fmt.Errorf("%w; see --help", err)
 	}
 	return command.Run(&program{ctx: ctx, environ: environ, stdin: stdin, stdout: stdout, stderr: stderr})
+}
+
+// longFlags are the names of all flags of all commands.
+func longFlags(n *kong.Node) map[string]bool {
+	names := map[string]bool{}
+	for _, f := range n.Flags {
+		names[f.Name] = true
+	}
+	for _, child := range n.Children {
+		maps.Copy(names, longFlags(child))
+	}
+	return names
 }
 
 type versionCommand struct{}
