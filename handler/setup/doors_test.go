@@ -106,6 +106,8 @@ func TestTheStartRefusesADoorThatAnybodyCanOpen(t *testing.T) {
 		{"as a number", files{calloutFile: level(`"authLevel": 0`)}, nil, []string{"(CALLOUT_AUDIENCE)"}},
 		{"of a level that we do not know", files{calloutFile: level(`"authLevel": "%LEVEL%"`)}, nil, []string{"(CALLOUT_AUDIENCE)"}},
 		{"left out, which means function", files{calloutFile: level(`"direction": "in"`)}, nil, nil},
+		{"function in capitals", files{calloutFile: level(`"authLevel": "FUNCTION"`)}, nil, nil},
+		{"another function whose name is the route", files{"ticket-closed/function.json": func(string) string { return `{"bindings":[{"type":"httpTrigger","authLevel":"anonymous"}]}` }}, nil, []string{"(CLOSE_AUDIENCE)"}},
 		{"for administrators", files{calloutFile: level(`"authLevel": "admin"`)}, nil, nil},
 		{"a file with a byte order mark", files{calloutFile: func(s string) string { return "\xef\xbb\xbf" + level(anonymous)(s) }}, nil, []string{"(CALLOUT_AUDIENCE)"}},
 		{"a file that is no JSON", files{calloutFile: func(string) string { return "bindings: []" }}, nil, []string{"(FUNCTIONS_APP_ROOT_PATH)"}},
