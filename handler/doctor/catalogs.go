@@ -35,6 +35,7 @@ type catalog struct {
 	extensions []*extension
 	policies   []policy
 	unread     error // why the extensions or the policies are not known
+	roleless   bool  // which is because the identity has no role there, as a line says
 }
 
 // extension is a customCalloutExtension of Graph, as far as it is looked at. Who made it is not.
@@ -135,7 +136,7 @@ func (x *examination) catalogs(ctx context.Context, r *report) {
 		}
 		none = false
 		x.found.catalogs = append(x.found.catalogs, c)
-		x.role(r, of, c, err != nil, mayTell, assigned)
+		c.roleless = !x.role(r, of, c, err != nil, mayTell, assigned)
 	}
 	if none && len(r.lines) == 0 {
 		r.warn("", "Set one up: handler connect; or by hand in the Microsoft Entra admin center, under Identity Governance, Catalogs, Custom extensions.",
@@ -143,8 +144,14 @@ func (x *examination) catalogs(ctx context.Context, r *report) {
 	}
 }
 
-// role reports what the identity may do in a catalog. hidden says that the catalog cannot be read, mayTell that the assignments of roles can.
-func (x *examination) role(r *report, of string, c *catalog, hidden, mayTell bool, assigned []assignment) {
+// read says whether the catalogs that matter are known, and some of them could be read; otherwise another line says why not.
+func (t *tenant) read() bool {
+	return slices.ContainsFunc(t.catalogs, func(c *catalog) bool { return c.unread == nil || !c.roleless })
+}
+
+// role reports what the identity may do in a catalog, and whether it may resume requests there, as far as that is seen. hidden says that the catalog cannot
+// be read, mayTell that the assignments of roles can.
+func (x *examination) role(r *report, of string, c *catalog, hidden, mayTell bool, assigned []assignment) bool {
 	own := x.principal() == x.me.Object
 	var roles []string
 	for _, a := range assigned {
@@ -161,12 +168,15 @@ func (x *examination) role(r *report, of string, c *catalog, hidden, mayTell boo
 		r.ok(of, "the identity may resume requests: it has the role Catalog owner, which is more than it needs")
 	case mayTell && len(roles) > 0:
 		r.fail(of, x.giveCatalogRole(c.ID), "the identity has another role there, and not Access package assignment manager, without which it may not resume requests")
+		return false
 	case mayTell, own && hidden:
 		r.fail(of, x.giveCatalogRole(c.ID), "the identity has no role there: it may not resume requests (Access package assignment manager)")
+		return false
 	default:
 		r.warn(of, fmt.Sprintf("Look, as somebody who may: az rest --url \"%s/roleManagement/entitlementManagement/roleAssignments?\\$filter=appScopeId eq '/AccessPackageCatalog/%s'\"; it should name %s with %s",
 			x.GraphURL, c.ID, x.principal(), assignmentManager), "the catalog can be read, and not whether the identity has the role Access package assignment manager there")
 	}
+	return true
 }
 
 // giveCatalogRole is the command that gives the app's identity its role in a catalog.

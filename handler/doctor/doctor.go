@@ -248,8 +248,10 @@ func (c *check) made(ctx context.Context) *report {
 // An examination is one run: what the checks share.
 type examination struct {
 	Config
-	http  *http.Client
-	graph *graphapi.Client
+	http      *http.Client
+	graph     *graphapi.Client
+	noStorage bool // the tables are not only forbidden: the queue need not be tried
+
 	found tenant // what the check of the catalogs read, for those after it
 	me    claims // who the token for Graph says we are, once the check of the identity was made
 }
@@ -289,6 +291,11 @@ func (x *examination) checks() []check {
 	if x.StorageAccount != "" {
 		storageNeeds = []string{"identity"}
 	}
+	// A wrong tenant is the identity's to name.
+	var keysNeed []string
+	if x.CalloutAudience != "" || x.CloseAudience != "" {
+		keysNeed = []string{"identity"}
+	}
 	rules := ""
 	if x.Rules == nil {
 		rules = "rules is not right"
@@ -299,16 +306,16 @@ func (x *examination) checks() []check {
 		{name: "doors", look: x.doors},
 		{name: "identity", without: graph, look: x.identity},
 		{name: "storage tables", without: storage, needs: storageNeeds, look: x.tables},
-		{name: "storage queue", without: storage, needs: storageNeeds, look: x.queue},
+		{name: "storage queue", without: storage, needs: storageNeeds, after: []string{"storage tables"}, look: x.queue},
 		{name: "sweep", without: storage, needs: []string{"storage tables"}, look: x.sweep},
 		{name: "messages", without: storage, needs: []string{"storage tables", "storage queue"}, look: x.messages},
 		{name: "clock", after: []string{"storage tables"}, look: x.clock},
 		{name: "ServiceNow", without: instance, needs: signIn, look: x.signIn},
 		{name: "ServiceNow tables", without: cmp.Or(instance, rules), needs: []string{"ServiceNow"}, limit: long, look: x.instance},
 		{name: "catalog", without: graph, needs: []string{"identity"}, limit: long, look: x.catalogs},
-		{name: "relay", without: graph, needs: []string{"catalog"}, look: x.relays},
-		{name: "extension", without: graph, needs: []string{"catalog"}, after: []string{"relay"}, look: x.extensions},
-		{name: "keys of the tenant", look: x.keys},
+		{name: "relay", without: graph, needs: []string{"identity"}, after: []string{"catalog"}, look: x.relays},
+		{name: "extension", without: graph, needs: []string{"identity"}, after: []string{"catalog", "relay"}, look: x.extensions},
+		{name: "keys of the tenant", needs: keysNeed, look: x.keys},
 		{name: "callout", look: x.try},
 	}
 }

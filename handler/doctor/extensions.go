@@ -14,11 +14,17 @@ import (
 
 // extensions looks at how each extension that calls us is set up, and at the policies that use it.
 func (x *examination) extensions(_ context.Context, r *report) {
+	if !x.found.read() {
+		r.skip("", "not checked, because catalog is not right")
+		return
+	}
 	ours, unread := 0, 0
 	for _, c := range x.found.catalogs {
 		if c.unread != nil {
 			unread++
-			if fault.Is(c.unread, fault.Forbidden) {
+			if c.roleless {
+				r.skip(c.name(), "not checked, because catalog is not right")
+			} else if fault.Is(c.unread, fault.Forbidden) {
 				r.warn(c.name(), "Run this as an owner or a reader of the catalog, or let the identity read it (the role Catalog reader).", "its extensions or its policies may not be read")
 			} else {
 				x.graphFault(r, c.name(), c.unread, "its extensions or its policies cannot be read", "Try again.")

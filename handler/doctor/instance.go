@@ -176,6 +176,9 @@ func (l *look) columns(u ticket.Use, t *servicenow.Table) {
 	for column, limit := range u.Columns {
 		of := u.Table + "." + column
 		in, ok := t.Columns[column]
+		if u.Rule == "(built in)" && strings.HasPrefix(column, "u_") {
+			continue // one of those that Microsoft's tutorial adds, for ids: filled in where a table has it
+		}
 		switch refers := u.Refers[column]; {
 		case !ok && u.Rule == "(built in)":
 			l.add(Warning, of, "Add the column, or leave it out in a rules file.", "the table has no such column; what the built-in texts say there is dropped")

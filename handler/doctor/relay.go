@@ -114,6 +114,10 @@ func (x *examination) manager() (address, resource string) {
 
 // relays reads each Logic App that an extension calls, and looks whether entitlement management may call it, and nobody else.
 func (x *examination) relays(ctx context.Context, r *report) {
+	if !x.found.read() {
+		r.skip("", "not checked, because catalog is not right")
+		return
+	}
 	for _, c := range x.found.catalogs {
 		for _, e := range c.extensions {
 			key := strings.ToLower(e.workflowID())

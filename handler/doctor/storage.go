@@ -10,6 +10,7 @@ import (
 
 func (x *examination) tables(ctx context.Context, r *report) {
 	if err := x.Store.Probe(ctx); err != nil {
+		x.noStorage = !fault.Is(err, fault.Forbidden)
 		x.storageFault(r, err, "Storage Table Data Contributor")
 		return
 	}
@@ -17,6 +18,10 @@ func (x *examination) tables(ctx context.Context, r *report) {
 }
 
 func (x *examination) queue(ctx context.Context, r *report) {
+	if x.noStorage {
+		r.skip("", "not checked, because storage tables is not right")
+		return
+	}
 	if err := x.Queue.Probe(ctx); err != nil {
 		x.storageFault(r, err, "Storage Queue Data Contributor")
 		return

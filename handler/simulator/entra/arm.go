@@ -144,8 +144,16 @@ func (d *Directory) showWorkflow(r *Relay) map[string]any {
 	if r.FunctionKey != "" {
 		inputs["headers"] = map[string]any{"x-functions-key": r.FunctionKey}
 	}
+	identity := map[string]any{"type": "None"}
+	if i := find(d.identities, func(i *Identity) bool { return strings.EqualFold(i.ClientID, r.Identity) }); i != nil {
+		identity = map[string]any{"type": "SystemAssigned", "principalId": i.ObjectID, "tenantId": d.cfg.TenantID}
+		if i.UserAssigned {
+			id := "/subscriptions/" + r.Subscription + "/resourceGroups/" + r.ResourceGroup + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + i.Name
+			identity = map[string]any{"type": "UserAssigned", "userAssignedIdentities": map[string]any{id: map[string]any{"principalId": i.ObjectID, "clientId": i.ClientID}}}
+		}
+	}
 	return map[string]any{
-		"id": r.ResourceID(), "name": r.Name, "type": "Microsoft.Logic/workflows", "location": "westeurope", "tags": map[string]any{},
+		"id": r.ResourceID(), "identity": identity, "name": r.Name, "type": "Microsoft.Logic/workflows", "location": "westeurope", "tags": map[string]any{},
 		"properties": map[string]any{
 			"provisioningState": "Succeeded", "state": state, "version": "08584000000000000000",
 			"accessEndpoint": "https://prod-00.westeurope.logic.azure.com:443/workflows/0", "accessControl": map[string]any{"triggers": triggers},
