@@ -109,6 +109,7 @@ func (d *desk) TicketClosed(_ context.Context, n workflow.Closed) error {
 }
 
 func (d *desk) Advance(context.Context, workflow.Message) error { return errors.New("nobody advances") }
+
 func (d *desk) Sweep(context.Context) (workflow.Swept, error) {
 	return workflow.Swept{}, errors.New("nobody sweeps")
 }
