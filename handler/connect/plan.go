@@ -77,10 +77,12 @@ const (
 	beforeExpiration
 )
 
+var allVariants = []variant{waiting, goingOn, beforeExpiration}
+
 // variants are those that the stages need, in a fixed order: the first has on record what does not belong to one of them.
 func (w Wish) variants() []variant {
 	var out []variant
-	for _, v := range []variant{waiting, goingOn, beforeExpiration} {
+	for _, v := range allVariants {
 		if slices.ContainsFunc(w.Stages, func(s Stage) bool { return s.variant() == v }) {
 			out = append(out, v)
 		}
@@ -138,9 +140,15 @@ func (c *Connector) Plan(ctx context.Context, w Wish) (*Plan, error) {
 		return nil, err
 	}
 	mine, records := p.ours(extensions)
+	theirs := func(id string) bool { // an extension that is not connect's, under this name
+		return !slices.ContainsFunc(extensions, func(x extension) bool {
+			_, made := readRecord(x.Description)
+			return made && strings.EqualFold(x.ID, id) && slices.ContainsFunc(allVariants, func(v variant) bool { return strings.EqualFold(x.DisplayName, w.extensionName(v)) })
+		})
+	}
 	var changes []Step
 	for _, chosen := range policies {
-		step, err := c.planPolicy(ctx, p, chosen, mine, records)
+		step, err := c.planPolicy(ctx, p, chosen, mine, theirs, records)
 		if err != nil {
 			return nil, err
 		}
@@ -199,7 +207,7 @@ func (p *Plan) problem(format string, args ...any) {
 }
 
 // planPolicy compares a policy's stages with the wish.
-func (c *Connector) planPolicy(ctx context.Context, p *Plan, chosen chosen, mine map[variant]*extension, records map[variant]*record) (Step, error) {
+func (c *Connector) planPolicy(ctx context.Context, p *Plan, chosen chosen, mine map[variant]*extension, theirs func(id string) bool, records map[variant]*record) (Step, error) {
 	saw, err := c.policy(ctx, chosen.ID)
 	if err != nil {
 		return Step{}, err
@@ -225,10 +233,10 @@ func (c *Connector) planPolicy(ctx context.Context, p *Plan, chosen chosen, mine
 		case now == nil:
 			step.Details = append(step.Details, fmt.Sprintf("%s: nothing is called → %q", s.Name, name))
 		default:
-			others := !slices.ContainsFunc(w.variants(), func(v variant) bool { return mine[v] != nil && strings.EqualFold(mine[v].ID, now.ext.ID) })
+			others := theirs(now.ext.ID)
 			if others && !w.Replace {
-				p.problem("the policy %q (%s) calls %q (%s) at the stage %s, which connect did not make. It is not overwritten; -replace puts %q in its place, until -undo",
-					saw.name, saw.id, now.name, now.ext.ID, s.Name, name)
+				p.problem("the policy %q (%s) calls %q (%s) at the stage %s, which connect did not make under the name %q. It is not overwritten; -replace puts %q in its place, until -undo",
+					saw.name, saw.id, now.name, now.ext.ID, s.Name, w.Name, name)
 				continue
 			}
 			step.Details = append(step.Details, fmt.Sprintf("%s: calls %q → %q", s.Name, now.name, name))
@@ -419,14 +427,21 @@ func (w Wish) describe(v variant) []string {
 	} else {
 		out = append(out, "nothing waits: Entra goes on at once")
 	}
-	return append(out, fmt.Sprintf("an answer is expected within %s, and the call repeated %s", w.Timeout, map[int]string{0: "never", 1: "once"}[w.Retries]))
+	return append(out, fmt.Sprintf("an answer is expected within %s, and the call repeated %s", w.Timeout, times(w.Retries)))
+}
+
+func times(n int) string {
+	if n == 0 {
+		return "never"
+	}
+	return "once"
 }
 
 // target is where callouts go, without the keys that a URL may have.
 func (w Wish) target() string {
 	if w.Relay != "" {
 		e := w.endpoint()
-		return fmt.Sprintf("the Logic App %s (resource group %s, subscription %s), which only it may start, by a proof-of-possession token", e.Workflow, e.ResourceGroup, e.Subscription)
+		return fmt.Sprintf("the Logic App %s (resource group %s, subscription %s), with a proof-of-possession token", e.Workflow, e.ResourceGroup, e.Subscription)
 	}
 	return plainURL(w.Function) + ", with a token for the application"
 }
@@ -470,7 +485,7 @@ func (w Wish) differences(v variant, x extension, audience string) []string {
 		out = append(out, fmt.Sprintf("an answer is expected within %s → %s", time.Duration(client.Timeout)*time.Millisecond, w.Timeout))
 	}
 	if client.Retries != w.Retries {
-		out = append(out, fmt.Sprintf("repeats a call %d times → %d", client.Retries, w.Retries))
+		out = append(out, fmt.Sprintf("the call is repeated %s → %s", times(client.Retries), times(w.Retries)))
 	}
 	switch has := x.Callback.wait(); {
 	case v != waiting && x.Callback != nil:
@@ -610,7 +625,13 @@ func isoDuration(d time.Duration) string {
 	if d%day == 0 && d > 0 {
 		return fmt.Sprintf("P%dD", d/day)
 	}
-	return "PT" + strings.ToUpper(d.Round(time.Second).String())
+	text := strings.ToUpper(d.Round(time.Second).String())
+	for _, zero := range []string{"M0S", "H0M"} {
+		if short, ok := strings.CutSuffix(text, zero); ok {
+			text = short + zero[:1]
+		}
+	}
+	return "PT" + text
 }
 
 // words is a duration for people.

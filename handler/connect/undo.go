@@ -81,16 +81,11 @@ func (c *Connector) undoPolicy(p *Plan, pkg accessPackage, saw *policy, all []ex
 	step := Step{Do: Change, Kind: "policy", Name: fmt.Sprintf("%s (access package %s)", saw.name, pkg.Name), ID: saw.id}
 	settings := saw.settings
 	for _, s := range saw.settings {
-		r, ours := records[s.ext.ID]
-		if !ours {
+		if _, ours := records[s.ext.ID]; !ours {
 			continue
 		}
-		i := slices.IndexFunc(r.Replaced, func(was replaced) bool {
-			return strings.EqualFold(was.Policy, saw.id) && strings.EqualFold(was.Stage, s.stage)
-		})
 		back := ""
-		if i >= 0 {
-			was := r.Replaced[i]
+		if was, ok := replacedBy(records, saw.id, s.stage); ok {
 			for _, x := range all {
 				if strings.EqualFold(x.ID, was.Extension) {
 					back = x.DisplayName
@@ -112,6 +107,18 @@ func (c *Connector) undoPolicy(p *Plan, pkg accessPackage, saw *policy, all []ex
 		return c.putPolicy(ctx, saw, func([]setting) []setting { return settings })
 	}
 	return step, len(step.Details) > 0
+}
+
+// replacedBy finds what ours took the place of; a stage may have gone from one of ours to another since.
+func replacedBy(records map[string]record, policy, stage string) (replaced, bool) {
+	for _, r := range records {
+		for _, was := range r.Replaced {
+			if strings.EqualFold(was.Policy, policy) && strings.EqualFold(was.Stage, stage) {
+				return was, true
+			}
+		}
+	}
+	return replaced{}, false
 }
 
 func (c *Connector) undoRoles(ctx context.Context, p *Plan, records map[string]record) error {
