@@ -39,7 +39,7 @@ func TestCommandLine(t *testing.T) {
 			env.Setenv("STORAGE_PREFIX", "cli"+hex.EncodeToString(id[:]))
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"remember": remember, "queued": queued, "swept": swept, "unreadable": unreadable},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"remember": remember, "queued": queued, "swept": swept, "unreadable": unreadable, "healthy": healthy},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
