@@ -23,6 +23,7 @@ type doctorCommand struct {
 	output
 	URL        string `name:"url" placeholder:"URL" help:"The function app, as in https://<app>.azurewebsites.net: it is sent a connection test, as Entra sends one, and the time it takes is held against Entra's. The function's key is read from CALLOUT_KEY."`
 	Key        bool   `help:"Ask for the function's key on the terminal, which does not show it, in place of CALLOUT_KEY."`
+	Create     bool   `help:"Create a ticket in each table of the rules, and write on it, to see whether the integration user may: nothing else shows it. Close or delete them afterwards."`
 	Principal  string `placeholder:"OBJECT-ID" help:"The object id of the app's identity, when this does not run as it: its roles are looked at, not yours."`
 	Management string `placeholder:"URL" help:"Where Azure Resource Manager is, which shows the relay. Default: that of the cloud."`
 }
@@ -31,7 +32,7 @@ type doctorCommand struct {
 func (doctorCommand) Help() string {
 	return `One line for each thing that is looked at: ok, warning, failure, or not checked, because of another line; what was seen; and the command or the click that mends it. What is wrong is named once: what depends on it is not checked.
 
-It ends with 0 when nothing failed, and with 1 when something did. Nothing is changed but a row and a message of its own in the storage, which nothing else reads, and neither secrets nor names of people are shown. It takes a minute and a half at most.
+It ends with 0 when nothing failed, and with 1 when something did. Nothing is changed but a row and a message of its own in the storage, which nothing else reads, unless -create asks for tickets; and neither secrets nor names of people are shown. It takes a minute and a half at most.
 
 Where the app runs it sees what the app sees. Elsewhere give it the app's settings (az functionapp config appsettings list), sign in with az login, and name the app's identity with -principal.
 
@@ -42,6 +43,7 @@ Where the app runs it sees what the app sees. Elsewhere give it the app's settin
   sweep, messages       when the last sweep began; what nobody can read; how much waits
   clock                 the clocks of Graph, ServiceNow and the storage against this one's
   ServiceNow, tables    the sign-in; tables, columns, groups and items of the rules
+  tickets               with -create: whether tickets may be created and written
   catalog               the identity's role in each catalog (CATALOG_IDS)
   relay                 the Logic App: enabled, access signatures off, its policy, its call
   extension             where it calls, how it proves itself, how long it waits, which policies use it
@@ -183,6 +185,7 @@ func (c *doctorCommand) options(p *program, cfg *doctor.Config) error {
 			return errors.New(name + " must hold an https URL, without a key in it (http is taken for this machine only)")
 		}
 	}
+	cfg.CreateTickets = c.Create
 	cfg.AppURL, cfg.AppKey = c.URL, p.env("CALLOUT_KEY")
 	if !c.Key {
 		return nil

@@ -1,5 +1,5 @@
 // Package doctor looks at everything that an app needs to work, from outside as the app itself would, and says of each thing in one line how it is, and
-// of what is wrong the command or the click that mends it. It changes nothing but a row and a message of its own in the storage, and shows neither secrets nor personal data.
+// of what is wrong the command or the click that mends it. It changes nothing but a row and a message of its own in the storage, unless it is asked to create tickets, and shows neither secrets nor personal data.
 package doctor
 
 import (
@@ -49,6 +49,7 @@ type Config struct {
 	ServiceNowURL     string
 	ServiceNowAuth    string        // SERVICENOW_AUTH
 	ServiceNowTimeout time.Duration // of one call
+	CreateTickets     bool          // try whether tickets may be created, by creating one in each table
 
 	CalloutAudience string
 	RelayPrincipal  string // RELAY_PRINCIPAL_ID
@@ -129,8 +130,10 @@ func (r *report) add(kind Kind, of, remedy, saw string, args ...any) {
 
 func (r *report) ok(of, saw string, args ...any)           { r.add(OK, of, "", saw, args...) }
 func (r *report) warn(of, remedy, saw string, args ...any) { r.add(Warning, of, remedy, saw, args...) }
+
 func (r *report) fail(of, remedy, saw string, args ...any) { r.add(Failure, of, remedy, saw, args...) }
-func (r *report) skip(of, why string, args ...any)         { r.add(NotChecked, of, "", why, args...) }
+
+func (r *report) skip(of, why string, args ...any) { r.add(NotChecked, of, "", why, args...) }
 
 // failErr reports an error of one of ours, whose advice is the remedy; other is that of an error without advice.
 func (r *report) failErr(of string, err error, other string) {
@@ -300,7 +303,7 @@ func (x *examination) checks() []check {
 	if x.Rules == nil {
 		rules = "rules is not right"
 	}
-	return []check{
+	all := []check{
 		{name: "settings", look: x.settings},
 		{name: "rules", look: x.rules},
 		{name: "doors", look: x.doors},
@@ -318,6 +321,11 @@ func (x *examination) checks() []check {
 		{name: "keys of the tenant", needs: keysNeed, look: x.keys},
 		{name: "callout", look: x.try},
 	}
+	if x.CreateTickets {
+		after := slices.IndexFunc(all, func(c check) bool { return c.name == "ServiceNow tables" }) + 1
+		all = slices.Insert(all, after, check{name: "tickets", without: cmp.Or(instance, rules), needs: []string{"ServiceNow"}, after: []string{"ServiceNow tables"}, limit: long, look: x.create})
+	}
+	return all
 }
 
 // host is the host of a URL; "" when it has none.

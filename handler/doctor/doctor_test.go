@@ -38,6 +38,7 @@ func TestAHealthySetUpIsAllRight(t *testing.T) {
 			w.entra.MakeReader(other.ObjectID)
 			w.Principal, w.Managed, w.Credential = w.identity.ObjectID, false, endpoint{w.entra, other.ClientID}
 		}},
+		"with tickets to try":      {after: func(_ *testing.T, w *world) { w.CreateTickets = true }},
 		"with a connection string": {after: func(_ *testing.T, w *world) { w.StorageAccount = "" }},
 		"basic":                    {client: func(c *servicenow.Config) { c.Auth, c.Username, c.Password = servicenow.AuthBasic, "bridge", password }},
 		"api-key":                  {client: func(c *servicenow.Config) { c.Auth, c.APIKey = servicenow.AuthAPIKey, password }},
@@ -60,7 +61,7 @@ func TestAHealthySetUpIsAllRight(t *testing.T) {
 					t.Errorf("%s is %s", l.Check, l.Kind)
 				}
 			}
-			if len(checks) != 16 {
+			if len(checks) < 16 || checks["tickets"] != w.CreateTickets {
 				t.Errorf("%d checks were made", len(checks))
 			}
 			if t.Failed() {
@@ -193,11 +194,13 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 			Failure, "settings", "AzureWebJobsStorage", "is not set", "--settings AzureWebJobsStorage=…",
 		},
 		{
-			"the rules are wrong", plan{rules: "version: 1\nrules:\n  - {name: a, match: {catalouge: x}}\n"},
+			"the rules are wrong",
+			plan{rules: "version: 1\nrules:\n  - {name: a, match: {catalouge: x}}\n"},
 			Failure, "rules", "", "catalouge", "`handler tickets check`",
 		},
 		{
-			"the rules are odd", plan{rules: "version: 1\nrules:\n  - {name: a, match: {catalog: \"Fin*\"}, tickets: {table: incident}}\n  - {name: b, match: {catalog: Finance}, tickets: {table: incident}}\n"},
+			"the rules are odd",
+			plan{rules: "version: 1\nrules:\n  - {name: a, match: {catalog: \"Fin*\"}, tickets: {table: incident}}\n  - {name: b, match: {catalog: Finance}, tickets: {table: incident}}\n"},
 			Warning, "rules", "", `with 1 warning; the first: the rule "b" can never match`, "`handler tickets check`",
 		},
 		{"closing is open to whoever has the key", changing(func(w *world) { w.CloseSigned = false }), Warning, "doors", "ticket-closed", "function key only", "CLOSE_HMAC_KEY"},
@@ -230,17 +233,20 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 
 		// storage
 		{
-			"the tables may not be written", plan{through: forbidding("insert")},
+			"the tables may not be written",
+			plan{through: forbidding("insert")},
 			Failure, "storage tables", "", "lacks the role Storage Table Data Contributor", `az role assignment create --role "Storage Table Data Contributor" --assignee-object-id`,
 		},
 		{"the tables may not be cleaned", plan{through: forbidding("remove")}, Failure, "storage tables", "", "lacks the role Storage Table Data Contributor", "-n ticketbridge --query id"},
 		{
-			"the queue may not be written", plan{through: forbidding("put message")},
+			"the queue may not be written",
+			plan{through: forbidding("put message")},
 			Failure, "storage queue", "", "lacks the role Storage Queue Data Contributor", `--role "Storage Queue Data Contributor"`,
 		},
 		{"the queue may not be made", plan{through: forbidding("create queue")}, Failure, "storage queue", "", "lacks the role Storage Queue Data Contributor", "az role assignment create"},
 		{
-			"the signature does not allow it", plan{through: forbidding("insert"), after: func(_ *testing.T, w *world) { w.StorageAccount = "" }},
+			"the signature does not allow it",
+			plan{through: forbidding("insert"), after: func(_ *testing.T, w *world) { w.StorageAccount = "" }},
 			Failure, "storage tables", "", "the connection string does not allow it", "shared access signature that may add, read, update, delete and process",
 		},
 		{"the storage is away", plan{through: refusing(fault.Unreachable, all)}, Failure, "storage tables", "", "AuthorizationPermissionMismatch", "network rules"},
@@ -249,7 +255,8 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 		// sweep and messages
 		{"no sweep has run", plan{unswept: true, after: func(_ *testing.T, w *world) { w.SweepSchedule = "" }}, Warning, "sweep", "", "none has ever run; SWEEP_SCHEDULE is not set here", "SWEEP_SCHEDULE=0 * * * * *"},
 		{
-			"no sweep runs any more", plan{unswept: true, after: func(t *testing.T, w *world) {
+			"no sweep runs any more",
+			plan{unswept: true, after: func(t *testing.T, w *world) {
 				m := workflow.Mark{Begun: time.Now().Add(-3 * time.Hour)}
 				if err := w.store.SaveMark(t.Context(), &m); err != nil {
 					t.Fatal(err)
@@ -258,7 +265,8 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 			Failure, "sweep", "", "the last one began 3h0m", "SWEEP_SCHEDULE=0 * * * * *",
 		},
 		{
-			"there is what nobody can read", plan{after: func(t *testing.T, w *world) {
+			"there is what nobody can read",
+			plan{after: func(t *testing.T, w *world) {
 				if err := w.store.KeepUnreadable(t.Context(), workflow.Unreadable{ID: "1", Text: "Robin", InsertedOn: time.Now(), KeptOn: time.Now()}); err != nil {
 					t.Fatal(err)
 				}
@@ -266,7 +274,8 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 			Warning, "messages", "", "1 message that nobody can read", "handler requests list --unreadable",
 		},
 		{
-			"the host gave up on a message", plan{after: func(t *testing.T, w *world) {
+			"the host gave up on a message",
+			plan{after: func(t *testing.T, w *world) {
 				q := w.queue.Queues()
 				if err := errors.Join(q.Create(t.Context(), w.queue.PoisonName()), q.Put(t.Context(), w.queue.PoisonName(), "x", 0)); err != nil {
 					t.Fatal(err)
@@ -291,20 +300,23 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 		// ServiceNow
 		{"the client's secret is wrong", plan{client: func(c *servicenow.Config) { c.ClientSecret = "rotated-away" }}, Failure, "ServiceNow", "", "the instance gave no token", "SERVICENOW_CLIENT_SECRET"},
 		{
-			"the password is wrong", plan{client: func(c *servicenow.Config) {
+			"the password is wrong",
+			plan{client: func(c *servicenow.Config) {
 				c.Auth, c.Username, c.Password = servicenow.AuthBasic, "bridge", "rotated-away"
 			}},
 			Failure, "ServiceNow", "", "401", "SERVICENOW",
 		},
 		{"the API key is wrong", plan{client: func(c *servicenow.Config) { c.Auth, c.APIKey = servicenow.AuthAPIKey, "rotated-away" }}, Failure, "ServiceNow", "", "401", "SERVICENOW"},
 		{
-			"the audience is of nobody", plan{client: func(c *servicenow.Config) { c.Auth, c.Audience = servicenow.AuthEntra, "api://nobody" }},
+			"the audience is of nobody",
+			plan{client: func(c *servicenow.Config) { c.Auth, c.Audience = servicenow.AuthEntra, "api://nobody" }},
 			Failure, "ServiceNow", "", "Microsoft Entra gave no token", "SERVICENOW_AUDIENCE",
 		},
 		{"the instance sleeps", changing(func(w *world) { w.instance.Faults.Add(standin.Hibernating()) }), Failure, "ServiceNow", "", "a page for people", "wake it up"},
 		{"the instance is closed", changing(func(w *world) { w.instance.Faults.Add(standin.Maintenance(0)) }), Failure, "ServiceNow", "", "503", "under maintenance"},
 		{
-			"the user may read no requests", plan{after: func(t *testing.T, w *world) {
+			"the user may read no requests",
+			plan{after: func(t *testing.T, w *world) {
 				if _, err := w.ServiceNow.Create(t.Context(), ticket.Draft{Table: "sc_request", Fields: map[string]string{"short_description": "x"}}, "1"); err != nil {
 					t.Fatal(err)
 				}
@@ -313,26 +325,53 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 			Warning, "ServiceNow tables", "table sc_request", "we are shown none", "Let the integration user read",
 		},
 		{
-			"a table is not there", plan{rules: "version: 1\nrules:\n  - {name: a, tickets: {table: u_nowhere}}\n"},
+			"a table is not there",
+			plan{rules: "version: 1\nrules:\n  - {name: a, tickets: {table: u_nowhere}}\n"},
 			Failure, "ServiceNow tables", "table u_nowhere", "", "table",
 		},
 		{
-			"a column is not there", plan{rules: "version: 1\nrules:\n  - {name: a, tickets: {table: incident, fields: {u_other: x}}}\n"},
+			"a column is not there",
+			plan{rules: "version: 1\nrules:\n  - {name: a, tickets: {table: incident, fields: {u_other: x}}}\n"},
 			Failure, "ServiceNow tables", "incident.u_other", "dropped without a word", "add the column to the table",
 		},
 		{
-			"a group is not there", plan{rules: "version: 1\nrules:\n  - {name: a, tickets: {table: incident, fields: {assignment_group: {group: Nobody}}}}\n"},
+			"a group is not there",
+			plan{rules: "version: 1\nrules:\n  - {name: a, tickets: {table: incident, fields: {assignment_group: {group: Nobody}}}}\n"},
 			Failure, "ServiceNow tables", "group Nobody", "no active one of this name", "Correct the name",
+		},
+
+		{
+			"the user may create no tickets", changing(func(w *world) {
+				w.CreateTickets = true
+				w.instance.SetDenied("bridge", standin.Denial{Table: "sc_request", Operation: standin.Create})
+			}),
+			Failure, "tickets", "table sc_request", "403", "sc_request",
+		},
+		{
+			"the user may write no tickets", changing(func(w *world) {
+				w.CreateTickets = true
+				w.instance.SetDenied("bridge", standin.Denial{Table: "sc_request", Operation: standin.Write})
+			}),
+			Failure, "tickets", "table sc_request", "was created, and can be written no more", "integration user",
+		},
+		{
+			"a business rule says no", changing(func(w *world) {
+				w.CreateTickets = true
+				w.instance.SetPolicies(standin.Policy{Table: "sc_request", Operation: standin.Create, Abort: "No requests on Sundays"})
+			}),
+			Failure, "tickets", "table sc_request", "403", "",
 		},
 
 		// catalogs
 		{"the identity has no role", plan{noRole: true}, Failure, "catalog", "Finance", "it may not resume requests", catalogRole},
 		{
-			"the identity has no role, and no right to see that", plan{noRole: true, identity: func(i *entra.Identity) { i.GraphRoles = nil }},
+			"the identity has no role, and no right to see that",
+			plan{noRole: true, identity: func(i *entra.Identity) { i.GraphRoles = nil }},
 			Failure, "catalog", "99999999-0000-4000-8000-000000000003", "the identity has no role there", `"roleDefinitionId":"e2182095-804a-4656-ae11-64734e9b7ae5","appScopeId":"/AccessPackageCatalog/99999999-0000-4000-8000-000000000003"`,
 		},
 		{
-			"the identity may not see its role", plan{identity: func(i *entra.Identity) { i.GraphRoles = nil }},
+			"the identity may not see its role",
+			plan{identity: func(i *entra.Identity) { i.GraphRoles = nil }},
 			Warning, "catalog", "Finance", "not whether the identity has the role", "az rest --url",
 		},
 		{
@@ -356,7 +395,8 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 		{"the relay's policy lacks a claim", claim("p", ""), Failure, "relay", "ticketbridge-relay", "does not ask for the claim p", "add to the policy"},
 		{"the relay's policy asks for more", claim("x", "y"), Failure, "relay", "ticketbridge-relay", "the claim x as well", "delete the claim x"},
 		{
-			"the relay's name is long", plan{relay: func(r *entra.Relay) { r.ResourceGroup = strings.Repeat("g", 60) }},
+			"the relay's name is long",
+			plan{relay: func(r *entra.Relay) { r.ResourceGroup = strings.Repeat("g", 60) }},
 			Warning, "relay", "ticketbridge-relay", "at most 150", "shorter",
 		},
 		{"the relay may not be read", plan{noReader: true}, Warning, "relay", "ticketbridge-relay", "may not read it in Azure", "az resource show --ids /subscriptions/"},
@@ -379,11 +419,13 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 		{"the extension waits five minutes", plan{extension: func(x *entra.Extension) { x.Wait = 5 * time.Minute }}, Warning, "extension", "Finance: Open a ticket", "requests wait PT5M", `"timeoutDuration":"P14D"`},
 		{"no policy calls the extension", plan{policy: func(p *entra.Policy) { p.Stages = nil }}, Warning, "extension", "Finance: Open a ticket", "no policy calls it", "handler connect"},
 		{
-			"a stage waits for what the rules ignore", plan{rules: "version: 1\nrules:\n  - {name: quiet, match: {stage: removed}, ignore: true}\n"},
+			"a stage waits for what the rules ignore",
+			plan{rules: "version: 1\nrules:\n  - {name: quiet, match: {stage: removed}, ignore: true}\n"},
 			Warning, "extension", "Finance: Open a ticket", "at assignmentRequestRemoved of Ledger reader (Everybody) requests wait for a ticket, and the rule quiet opens none", "take the extension off that stage",
 		},
 		{
-			"a stage waits for what no rule knows", plan{rules: "version: 1\notherwise: fail\nrules:\n  - {name: grants, match: {stage: approved}, tickets: {table: incident}}\n"},
+			"a stage waits for what no rule knows",
+			plan{rules: "version: 1\notherwise: fail\nrules:\n  - {name: grants, match: {stage: approved}, tickets: {table: incident}}\n"},
 			Failure, "extension", "Finance: Open a ticket", "at assignmentRequestRemoved of Ledger reader (Everybody) requests wait, and no rule matches", "Add a rule",
 		},
 		{"the extension sends no key", directly(func(x *entra.Extension) { x.URL = keyless }), Failure, "extension", "Finance: Open a ticket", "no function key", "?code=<key of the function callout>"},

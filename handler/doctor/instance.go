@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 	"ticketbridge/handler/servicenow"
@@ -64,6 +66,36 @@ func (x *examination) instance(ctx context.Context, r *report) {
 	}
 	if len(r.lines) == 0 {
 		r.ok("", "%s: %s", plural(len(fine), "thing"), strings.Join(fine, ", "))
+	}
+}
+
+// testText stands in each ticket that the doctor creates.
+const testText = "ticketbridge doctor: a test of what may be written here. Please close or delete it."
+
+// create makes a ticket in each table of the rules, and writes a work note on it: whether the integration user may shows in no other way. Items of the
+// Service Catalog are not ordered: that may start work.
+func (x *examination) create(ctx context.Context, r *report) {
+	var seen []string
+	for _, u := range x.Rules.Uses() {
+		if u.Item != "" || slices.Contains(seen, u.Table) {
+			continue
+		}
+		seen = append(seen, u.Table)
+		of := "table " + u.Table
+		rec, err := x.ServiceNow.Create(ctx, ticket.Draft{Table: u.Table, Fields: map[string]string{"short_description": testText, "description": testText}}, "doctor/"+uuid.NewString())
+		if err != nil {
+			r.failErr(of, err, "Let the integration user create records of "+u.Table+" (a role such as itil or sn_request_write), or see which data policy or business rule says no.")
+			continue
+		}
+		if err := x.ServiceNow.Note(ctx, u.Table, rec.SysID, testText); err != nil {
+			saw, remedy := describe(err)
+			r.fail(of, cmp.Or(remedy, "Let the integration user write the records of "+u.Table+" that it creates."), "%s was created, and can be written no more: %s", rec.Number, saw)
+			continue
+		}
+		r.ok(of, "%s was created, read and written; close or delete it", rec.Number)
+	}
+	if len(seen) == 0 {
+		r.ok("", "nothing to create: the rules only order items of the Service Catalog")
 	}
 }
 

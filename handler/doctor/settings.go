@@ -50,7 +50,7 @@ func (x *examination) settings(_ context.Context, r *report) {
 func flat(errs []error) []error {
 	var out []error
 	for _, err := range errs {
-		if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the join itself, not what it joins
+		if many, ok := err.(interface{ Unwrap() []error }); ok {
 			out = append(out, flat(many.Unwrap())...)
 		} else if err != nil {
 			out = append(out, err)
