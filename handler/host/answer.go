@@ -117,7 +117,7 @@ func (a *answer) write(w http.ResponseWriter, r *http.Request, trigger bool) {
 }
 
 // log writes the invocation's line. It never holds a path, a query, a body or a name; of what a caller sent wrong, the field only.
-func (a *answer) log(log *zerolog.Logger, took time.Duration) {
+func (a *answer) log(log *zerolog.Logger, took time.Duration, calls *workflow.Calls) {
 	level := zerolog.InfoLevel
 	switch {
 	case a.status >= 500:
@@ -125,7 +125,7 @@ func (a *answer) log(log *zerolog.Logger, took time.Duration) {
 	case a.status >= 400:
 		level = zerolog.WarnLevel
 	}
-	e := log.WithLevel(level).Str("event", "invocation").Int("status", a.status).Float64("ms", math.Round(float64(took)/1e4)/100)
+	e := log.WithLevel(level).Str("event", "invocation").Int("status", a.status).Float64("ms", milliseconds(took))
 	if !a.key.IsZero() {
 		e.Str("requestId", a.key.Request).Str("stageInstanceId", a.key.Stage)
 	}
@@ -141,6 +141,12 @@ func (a *answer) log(log *zerolog.Logger, took time.Duration) {
 	if a.swept != nil {
 		e.Int("sent", a.swept.Sent).Bool("cut", a.swept.Cut).Int("poisoned", a.swept.Poisoned).Int("unreadable", a.swept.Unreadable).Int("purged", a.swept.Purged)
 	}
+	if m := calls.Of(workflow.ServiceNow); m.Calls > 0 {
+		e.Int("serviceNowCalls", m.Calls).Int("serviceNowFailed", m.Failed).Float64("serviceNowMs", milliseconds(m.Took))
+	}
+	if m := calls.Of(workflow.Graph); m.Calls > 0 {
+		e.Int("graphCalls", m.Calls).Int("graphFailed", m.Failed).Float64("graphMs", milliseconds(m.Took))
+	}
 	if a.err != nil {
 		e.Str("reason", string(fault.ReasonOf(a.err)))
 		if f, ok := errors.AsType[*fault.Error](a.err); ok && f.Field != "" {
@@ -155,3 +161,5 @@ func (a *answer) log(log *zerolog.Logger, took time.Duration) {
 	}
 	e.Msg("invocation ended")
 }
+
+func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1e4) / 100 }

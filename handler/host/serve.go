@@ -42,13 +42,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	log := s.config.Log.With().Str("function", name).Str("invocationId", invocation).Logger()
 
-	a := s.answer(log.WithContext(workflow.WithInvocation(r.Context(), invocation)), fn, rest, w, r, start)
+	ctx, calls := workflow.WithCalls(workflow.WithInvocation(r.Context(), invocation))
+	a := s.answer(log.WithContext(ctx), fn, rest, w, r, start)
 	if a.problem != nil && (fn == nil || !fn.trigger) {
 		a.problem.Invocation = invocation
 	}
 	a.write(w, r, fn != nil && fn.trigger)
 	if fn != probe {
-		a.log(&log, time.Since(start))
+		a.log(&log, time.Since(start), calls)
 	}
 }
 

@@ -165,7 +165,7 @@ func (l *log) judge(t testing.TB) {
 var fieldShapes = map[string]*regexp.Regexp{
 	"time": moment, "level": regexp.MustCompile(`^(debug|info|warn|error)$`),
 	"message": regexp.MustCompile(`^[a-zA-Z].{0,300}$`), "version": regexp.MustCompile(`^\S{1,60}$`),
-	"event": regexp.MustCompile(`^(started|ended|stopping|invocation|received|duplicate|closeNotified|moved|ticketCreated|answered|connectionTest|console|http|paused|served|poisoned|purged|sweepOverdue)$`),
+	"event": regexp.MustCompile(`^(started|ended|stopping|invocation|received|duplicate|closeNotified|moved|ticketCreated|answered|connectionTest|console|http|paused|served|poisoned|purged|sweepOverdue|nearest)$`),
 
 	"function":     regexp.MustCompile(`^(callout|ticketclosed|advance|sweep|console|probe|none)$`),
 	"invocationId": guid, "requestId": guid, "stageInstanceId": guid,
@@ -175,6 +175,7 @@ var fieldShapes = map[string]*regexp.Regexp{
 	"attempt": digits, "nextIn": digits, "decision": regexp.MustCompile(`^(resume|deny|cancel)$`),
 	"stage": word, "requestType": word, "waits": truth, "sameBody": truth, "table": regexp.MustCompile(`^[a-z_0-9]+$`),
 	"poisoned": digits, "unreadable": digits, "purged": digits, "count": digits, "endedBefore": moment, "since": digits, "call": regexp.MustCompile(`^(ServiceNow|Graph): [a-z ]+$`),
+	"left": regexp.MustCompile(`^-?\d+(\.\d+)?(e\+\d+)?$`), "serviceNowCalls": digits, "serviceNowFailed": digits, "serviceNowMs": digits, "graphCalls": digits, "graphFailed": digits, "graphMs": digits,
 	"for": digits, "after": digits, "messageId": guid, "insertedOn": moment, "schema": digits,
 
 	"number": regexp.MustCompile(`^[A-Z]+\d+$`), "sysId": regexp.MustCompile(`^[0-9a-f]{32}$`), "port": digits, "pid": digits, "field": nil, "why": nil, "error": nil, "advice": nil,
@@ -213,7 +214,7 @@ func (l *log) wrong(n line) string {
 	default: // everything else happens in an invocation
 		need = append(need, "function", "invocationId")
 		switch event {
-		case "received", "duplicate", "moved", "ticketCreated", "answered":
+		case "received", "duplicate", "moved", "ticketCreated", "answered", "nearest":
 			need = append(need, "requestId", "stageInstanceId")
 		case "invocation":
 			need = append(need, "status", "ms")

@@ -67,7 +67,8 @@ type gate struct {
 // read makes a call that changes nothing, as through does, and repeats it twice within seconds when a failure was quick: a cut connection, a server that
 // restarts. The context bounds them together. What has failed before is not repeated at once.
 func (m *Memory) read(ctx context.Context, op string, most time.Duration, call func() error) error {
-	return m.through(ctx, op, most, func() error {
+	call = counted(ctx, op, call)
+	return m.gated(ctx, op, most, func() error {
 		for _, pause := range shortRetries {
 			start := time.Now()
 			err := call()
@@ -99,6 +100,10 @@ func (m *Memory) failing(op string) bool {
 
 // through makes a call if the gate lets it. A call that is not let through is fault.Paused, and After says for how long to stay away.
 func (m *Memory) through(ctx context.Context, op string, most time.Duration, call func() error) error {
+	return m.gated(ctx, op, most, counted(ctx, op, call))
+}
+
+func (m *Memory) gated(ctx context.Context, op string, most time.Duration, call func() error) error {
 	if m == nil {
 		return call()
 	}
@@ -149,7 +154,7 @@ func (m *Memory) leave(ctx context.Context, op string, err error) {
 	reason, asked := fault.ReasonOf(err), min(fault.After(err), maxAsked)
 	log := zerolog.Ctx(ctx).With().Str("call", op).Logger()
 	switch {
-	case err == nil || !reason.Temporary() || reason == fault.Conflict:
+	case served(err):
 		if !g.since.IsZero() {
 			log.Info().Str("event", "served").Dur("after", now.Sub(g.since)).Msg("served again: calls are no longer held back")
 		}
@@ -172,9 +177,16 @@ func (m *Memory) leave(ctx context.Context, op string, err error) {
 		g.advice = fault.Advice(err)
 		g.reason, g.trying, g.turned = reason, time.Time{}, 0
 		g.until = now.Add(max(min(firstPause<<min(g.trials, 20), maxPause), asked))
+		log.Warn().Str("event", "paused").Str("reason", string(reason)).Dur("for", g.until.Sub(now)).Msg("a trial was not served: calls are still held back")
 	default: // it was on its way when the gate shut
 		g.until = later(g.until, now.Add(asked))
 	}
+}
+
+// served says whether the other side did its part, whatever it answered.
+func served(err error) bool {
+	reason := fault.ReasonOf(err)
+	return err == nil || !reason.Temporary() || reason == fault.Conflict
 }
 
 func later(a, b time.Time) time.Time {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/fault"
 )
 
@@ -70,6 +71,8 @@ func enough(ctx context.Context) bool {
 // when it came to the end; else the page that it did not finish, of which those it sent for are no longer due.
 func (w *Workflow) sendDue(ctx context.Context, cursor string, s *Swept) (string, error) {
 	now, check := w.now(), w.Policy.withDefaults().CheckInterval
+	var nearest correlation.Summary
+	defer func() { sayNearest(ctx, nearest, now) }()
 	for {
 		if enough(ctx) {
 			s.Cut = true
@@ -89,6 +92,9 @@ func (w *Workflow) sendDue(ctx context.Context, cursor string, s *Swept) (string
 				return cursor, fmt.Errorf("send for what is due: %w", err)
 			}
 			s.Sent++
+			if !sum.Deadline.IsZero() && (nearest.Deadline.IsZero() || sum.Deadline.Before(nearest.Deadline)) {
+				nearest = sum
+			}
 			if err := w.Store.Postpone(ctx, sum.Key, now.Add(check)); err != nil {
 				return cursor, fmt.Errorf("put off what was sent for: %w", err)
 			}
@@ -98,6 +104,16 @@ func (w *Workflow) sendDue(ctx context.Context, cursor string, s *Swept) (string
 		}
 		cursor = next
 	}
+}
+
+// sayNearest logs which of those that a sweep sent for has to be answered first. All that wait are sent for now and then, so that of some hours' lines the least time is
+// that of all.
+func sayNearest(ctx context.Context, sum correlation.Summary, now time.Time) {
+	if sum.Deadline.IsZero() {
+		return
+	}
+	zerolog.Ctx(ctx).Info().Str("event", "nearest").Str("requestId", sum.Key.Request).Str("stageInstanceId", sum.Key.Stage).Str("state", string(sum.State)).
+		Dur("left", sum.Deadline.Sub(now)).Dur("age", now.Sub(sum.Created)).Msg("the nearest deadline of those that the sweep looked at")
 }
 
 // emptyPoison makes visible what the host has given up on: the correlation that a message names fails, unless it went on without the message; a message

@@ -255,6 +255,7 @@ type contextKey int
 const (
 	invocationKey  contextKey = 0
 	correlationKey contextKey = 1
+	callsKey       contextKey = 2
 )
 
 // WithInvocation puts the host's invocation id into the context: it goes on the timeline and into messages.
