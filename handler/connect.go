@@ -48,6 +48,13 @@ type connectCommand struct {
 	Yes    bool `help:"Do not ask."`
 }
 
+// Help is what --help says beside the flags.
+func (*connectCommand) Help() string {
+	return `Whoever signs in must be Catalog owner of the catalog or Identity Governance Administrator; for a relay also Logic App Contributor on it; for the application Application Administrator or Cloud Application Administrator.
+
+It ends with 0 when all is done or there is nothing to do, and with 1 after an error, or when the plan has a problem. What was done before an error stays: run it again to go on. -undo wants the same -catalog, -name and -app.`
+}
+
 // connected is what the command says as JSON.
 type connected struct {
 	Plan    *connect.Plan    `json:"plan"`
@@ -178,6 +185,10 @@ func (c *connectCommand) close(p *program, applied *connect.Applied, writes bool
 		fmt.Fprintln(p.stdout, "Done. The function app's settings that go with it:")
 		for _, s := range applied.Settings {
 			fmt.Fprintln(p.stdout, "  "+s)
+		}
+		fmt.Fprintln(p.stdout, "CATALOG_IDS holds the ids of all catalogs that are connected, separated by commas.")
+		for _, s := range applied.ByHand {
+			fmt.Fprintln(p.stdout, "Left to do: "+s)
 		}
 	}
 }

@@ -37,9 +37,11 @@ func TestCommandLine(t *testing.T) {
 			_, _ = rand.Read(id[:])
 			env.Setenv("AzureWebJobsStorage", azurite)
 			env.Setenv("STORAGE_PREFIX", "cli"+hex.EncodeToString(id[:]))
+			env.Values["tenant"] = &tenant{}
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"remember": remember, "queued": queued, "swept": swept, "unreadable": unreadable, "healthy": healthy},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"remember": remember, "queued": queued, "swept": swept, "unreadable": unreadable, "healthy": healthy,
+			"tenant": startTenant, "sign-in-as": signInAs, "dump": dump, "written": written, "says": says},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})

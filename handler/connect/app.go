@@ -33,7 +33,7 @@ func (c *Connector) planApp(ctx context.Context, p *Plan) (audience string, err 
 		p.Steps = append(p.Steps, Step{
 			Do: Make, Kind: "application", Name: w.App, run: func(ctx context.Context, at *state) error { return c.makeApp(ctx, w.App, at) },
 			Details: []string{
-				"its tokens say who may call the function: for api://<its id>, of this tenant only, without secrets",
+				"whoever calls the function brings a token for it, api://<its id>; it is of this tenant only, and has no secret",
 				"app roles " + RoleSend + " and " + RoleClose,
 			},
 		})
@@ -91,7 +91,7 @@ func (c *Connector) planExistingApp(ctx context.Context, p *Plan, a *application
 		step.ID = sp.ID
 		step.run = func(_ context.Context, at *state) error { at.principal = sp.ID; return nil }
 	} else {
-		step.Do, step.Details = Make, []string{"so that tokens can be had for the application"}
+		step.Do, step.Details = Make, []string{"so that Entra issues tokens for the application"}
 		step.run = func(ctx context.Context, at *state) error { return c.makePrincipal(ctx, at) }
 	}
 	p.Steps = append(p.Steps, step)
@@ -124,7 +124,8 @@ func (a *application) missing() []string {
 		if !slices.ContainsFunc(a.Roles, func(has struct {
 			ID    string `json:"id"`
 			Value string `json:"value"`
-		}) bool {
+		},
+		) bool {
 			return strings.EqualFold(has.ID, r.id) && has.Value == r.value
 		}) {
 			out = append(out, "app role "+r.value)

@@ -606,23 +606,49 @@ func TestRefusalsOfGraphSayWhoMayAndWhatElseCanBeDone(t *testing.T) {
 		want   []string
 	}{
 		{"nobody in particular", nil, entra.User{}, all, "", nil, []string{"forbidden", "must be Catalog owner of the catalog or Identity Governance Administrator"}},
-		{"the Azure CLI", nil, entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}}, nil, entra.AzureCLI, nil,
-			[]string{"forbidden", "the Azure CLI's own tokens have no permission for entitlement management; use -sign-in device-code"}},
-		{"no right to register applications", nil, entra.User{Roles: []string{entra.GovernanceAdministrator}, LogicApps: []string{"ticket-relay"}}, all, "", nil,
-			[]string{"make the application: forbidden", "Application Administrator", "-no-app"}},
-		{"no right to the relay", nil, entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}}, all, "", nil,
-			[]string{"make the custom extension: forbidden", "Logic App Contributor"}},
-		{"a direct endpoint", func(c *entra.Config) { c.RefuseDirectEndpoint = true }, entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}}, all, "",
+		{
+			"the Azure CLI", nil,
+			entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}},
+			nil, entra.AzureCLI, nil,
+			[]string{"forbidden", "the Azure CLI's own tokens have no permission for entitlement management; use -sign-in device-code"},
+		},
+		{
+			"no right to register applications", nil,
+			entra.User{Roles: []string{entra.GovernanceAdministrator}, LogicApps: []string{"ticket-relay"}},
+			all, "", nil,
+			[]string{"make the application: forbidden", "Application Administrator", "-no-app"},
+		},
+		{
+			"no right to the relay", nil,
+			entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}},
+			all, "", nil,
+			[]string{"make the custom extension: forbidden", "Logic App Contributor"},
+		},
+		{
+			"a direct endpoint", func(c *entra.Config) { c.RefuseDirectEndpoint = true },
+			entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}},
+			all, "",
 			func(_ *world, w *connect.Wish) {
 				w.Relay, w.Function = "", "https://bridge.example.com/api/callout?code=key"
 			},
-			[]string{"make the custom extension: refused", "calls Logic Apps only. Use the relay: -relay"}},
-		{"guests", nil, entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}, LogicApps: []string{"ticket-relay"}}, all, "",
+			[]string{"make the custom extension: refused", "calls Logic Apps only. Use the relay: -relay"},
+		},
+		{
+			"guests", nil,
+			entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}, LogicApps: []string{"ticket-relay"}},
+			all, "",
 			func(w *world, wish *connect.Wish) {
 				wish.Packages, wish.Policies = nil, []string{w.AddPolicy(entra.Policy{PackageID: w.pkg, Name: "Guests", Guests: true})}
-			}, []string{"change the policy: refused", "open to guests. Link the tenant to a subscription"}},
-		{"the callback is dropped", func(c *entra.Config) { c.DropCallbackConfiguration = true }, entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}, LogicApps: []string{"ticket-relay"}}, all, "",
-			nil, []string{"launch and continue", "would go on without waiting for their tickets", "No policy was made to call it", "-undo"}},
+			},
+			[]string{"change the policy: refused", "open to guests. Link the tenant to a subscription"},
+		},
+		{
+			"the callback is dropped", func(c *entra.Config) { c.DropCallbackConfiguration = true },
+			entra.User{Roles: []string{entra.GovernanceAdministrator, entra.ApplicationAdministrator}, LogicApps: []string{"ticket-relay"}},
+			all, "",
+			nil,
+			[]string{"launch and continue", "would go on without waiting for their tickets", "No policy was made to call it", "-undo"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

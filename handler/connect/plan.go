@@ -28,6 +28,7 @@ type Step struct {
 	Do      string   `json:"do"`                // Exists, Make, Change or Remove
 	Kind    string   `json:"kind"`              // as "custom extension"
 	Name    string   `json:"name"`              // how a person knows it
+	Of      string   `json:"of,omitempty"`      // of a policy: its access package
 	ID      string   `json:"id,omitempty"`      // of what exists, or was made
 	Details []string `json:"details,omitempty"` // what it is like, or what changes, in words
 
@@ -43,6 +44,8 @@ type Plan struct {
 	Notes    []string `json:"notes,omitempty"`    // what a person should know
 	// Settings are those of the function app that belong to it, as NAME=value; with "…" for what is known only when it was made.
 	Settings []string `json:"settings,omitempty"`
+	// ByHand is what connect does not do; with "…" likewise.
+	ByHand []string `json:"byHand,omitempty"`
 
 	wish Wish
 }
@@ -213,7 +216,7 @@ func (c *Connector) planPolicy(ctx context.Context, p *Plan, chosen chosen, mine
 		return Step{}, err
 	}
 	w := p.wish
-	step := Step{Do: Exists, Kind: "policy", Name: fmt.Sprintf("%s (access package %s)", saw.name, chosen.pkg.Name), ID: saw.id}
+	step := Step{Do: Exists, Kind: "policy", Name: saw.name, Of: chosen.pkg.Name, ID: saw.id}
 	type move struct {
 		stage string
 		v     variant
@@ -235,6 +238,7 @@ func (c *Connector) planPolicy(ctx context.Context, p *Plan, chosen chosen, mine
 		default:
 			others := theirs(now.ext.ID)
 			if others && !w.Replace {
+				step.Details = append(step.Details, fmt.Sprintf("%s: calls %q, which is left alone", s.Name, now.name))
 				p.problem("the policy %q (%s) calls %q (%s) at the stage %s, which connect did not make under the name %q. It is not overwritten; -replace puts %q in its place, until -undo",
 					saw.name, saw.id, now.name, now.ext.ID, s.Name, w.Name, name)
 				continue
@@ -519,6 +523,7 @@ func (p *Plan) settle(ctx context.Context, c *Connector, audience string) {
 	}
 	p.Settings = append(p.Settings, "CALLOUT_AUDIENCE="+audience)
 	if w.RelayIdentity != "" {
+		p.ByHand = append(p.ByHand, "In the Logic App's HTTP action: authentication by managed identity, with the audience "+audience+".")
 		p.Settings = append(p.Settings, callers.RelaySetting+"="+strings.ToLower(w.RelayIdentity), "CALLOUT_ROLE="+RoleSend)
 	}
 	var apps []string
@@ -538,6 +543,7 @@ type Applied struct {
 	Checks   []string `json:"checks,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 	Settings []string `json:"settings,omitempty"`
+	ByHand   []string `json:"byHand,omitempty"`
 }
 
 // Apply does what a plan says, in its order, and tells of each write. When it is interrupted, whatever is done stays, and a new plan has the rest.
@@ -545,7 +551,7 @@ func (c *Connector) Apply(ctx context.Context, p *Plan, tell func(Step)) (*Appli
 	if len(p.Problems) > 0 {
 		return nil, &fault.Error{Op: "connect", Reason: fault.Refused, Detail: "the plan has problems: " + strings.Join(p.Problems, "; ")}
 	}
-	out := &Applied{Steps: []Step{}, Settings: p.Settings}
+	out := &Applied{Steps: []Step{}, Settings: slices.Clone(p.Settings), ByHand: slices.Clone(p.ByHand)}
 	at := &state{refs: map[variant]reference{}, catalog: p.Catalog.ID}
 	for i := range p.Steps {
 		step := p.Steps[i]
@@ -566,8 +572,10 @@ func (c *Connector) Apply(ctx context.Context, p *Plan, tell func(Step)) (*Appli
 		}
 	}
 	if at.app != "" {
-		for i := range out.Settings {
-			out.Settings[i] = strings.ReplaceAll(out.Settings[i], "api://…", "api://"+at.app)
+		for _, list := range [][]string{out.Settings, out.ByHand} {
+			for i := range list {
+				list[i] = strings.ReplaceAll(list[i], "api://…", "api://"+at.app)
+			}
 		}
 	}
 	if len(out.Steps) == 0 || p.Undo {

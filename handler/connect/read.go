@@ -255,8 +255,10 @@ func (c *Connector) principal(ctx context.Context, flag, id string) (principal, 
 	var p principal
 	err := c.Graph.Get(ctx, opRead, graphapi.Path("servicePrincipals", id), url.Values{"$select": {"id,appId,displayName"}}, &p)
 	if fault.Is(err, fault.NotFound) {
-		return p, &fault.Error{Op: opRead, Reason: fault.NotFound, Field: "-" + flag, Err: err,
-			Detail: fmt.Sprintf("there is no service principal %s in the tenant; give the object id of the managed identity (its principal id), not its client id", id)}
+		return p, &fault.Error{
+			Op: opRead, Reason: fault.NotFound, Field: "-" + flag, Err: err,
+			Detail: fmt.Sprintf("there is no service principal %s in the tenant; give the object id of the managed identity (its principal id), not its client id", id),
+		}
 	}
 	return p, advise(err, partApp)
 }
@@ -308,12 +310,16 @@ func (w Wish) choose(all []accessPackage) ([]chosen, error) {
 	wanted := map[string]bool{} // by policy id
 	var errs []error
 	missing := func(flag, name string) {
-		errs = append(errs, &fault.Error{Op: opRead, Reason: fault.NotFound, Field: "-" + flag,
-			Detail: fmt.Sprintf("the catalog has no %s %q, or you may not see it", map[string]string{"policy": "policy", "package": "access package with that id or name:"}[flag], name)})
+		errs = append(errs, &fault.Error{
+			Op: opRead, Reason: fault.NotFound, Field: "-" + flag,
+			Detail: fmt.Sprintf("the catalog has no %s %q, or you may not see it", map[string]string{"policy": "policy", "package": "access package with that id or name:"}[flag], name),
+		})
 	}
 	several := func(flag, name string, found []Named) {
-		errs = append(errs, &fault.Error{Op: opRead, Reason: fault.Invalid, Field: "-" + flag,
-			Detail: fmt.Sprintf("%q is the name of %d: %s; name one by its id", name, len(found), ids(found))})
+		errs = append(errs, &fault.Error{
+			Op: opRead, Reason: fault.Invalid, Field: "-" + flag,
+			Detail: fmt.Sprintf("%q is the name of %d: %s; name one by its id", name, len(found), ids(found)),
+		})
 	}
 	for _, name := range w.Packages {
 		var found []accessPackage

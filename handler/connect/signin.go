@@ -48,8 +48,10 @@ func (s SignIn) Credential(w Wish, undo bool) (azcore.TokenCredential, error) {
 	if s.AuthorityHost != "" {
 		u, err := url.Parse(s.AuthorityHost)
 		if err != nil || u.Scheme != "https" || u.Host == "" {
-			return nil, &fault.Error{Op: "sign in", Reason: fault.Misconfigured, Field: "AZURE_AUTHORITY_HOST",
-				Detail: fmt.Sprintf("holds %q; it must hold an https URL, as in https://login.microsoftonline.com", s.AuthorityHost)}
+			return nil, &fault.Error{
+				Op: "sign in", Reason: fault.Misconfigured, Field: "AZURE_AUTHORITY_HOST",
+				Detail: fmt.Sprintf("holds %q; it must hold an https URL, as in https://login.microsoftonline.com", s.AuthorityHost),
+			}
 		}
 		client.Cloud = cloud.Configuration{ActiveDirectoryAuthorityHost: s.AuthorityHost}
 		private = !slices.Contains(knownAuthorities, strings.ToLower(u.Hostname()))

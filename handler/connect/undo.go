@@ -78,7 +78,7 @@ func (c *Connector) undoPolicies(ctx context.Context, p *Plan, all []extension, 
 }
 
 func (c *Connector) undoPolicy(p *Plan, pkg accessPackage, saw *policy, all []extension, records map[string]record) (Step, bool) {
-	step := Step{Do: Change, Kind: "policy", Name: fmt.Sprintf("%s (access package %s)", saw.name, pkg.Name), ID: saw.id}
+	step := Step{Do: Change, Kind: "policy", Name: saw.name, Of: pkg.Name, ID: saw.id}
 	settings := saw.settings
 	for _, s := range saw.settings {
 		if _, ours := records[s.ext.ID]; !ours {

@@ -65,6 +65,9 @@ func (s Step) String() string {
 	if s.Kind == "role" || s.Kind == "app role" {
 		out = s.Kind + " " + s.Name
 	}
+	if s.Of != "" {
+		out += fmt.Sprintf(" of the access package %q", s.Of)
+	}
 	if s.ID != "" {
 		out += " (" + s.ID + ")"
 	}

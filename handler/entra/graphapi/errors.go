@@ -29,13 +29,14 @@ type Said struct {
 }
 
 func (s *Said) Error() string {
+	message := strings.TrimSuffix(s.Message, ".") // errors are parts of sentences
 	switch {
 	case s.Code == "" && s.Message == "":
 		return "Graph did not say why"
 	case s.Code == "" || s.Message == "":
-		return s.Code + s.Message
+		return s.Code + message
 	}
-	return s.Code + ": " + s.Message
+	return s.Code + ": " + message
 }
 
 // Code returns Graph's error code for err; "" when there is none.

@@ -215,18 +215,30 @@ func TestAnErrorSaysWhatGraphSaidAndNothingPersonal(t *testing.T) {
 		want   string
 		reason fault.Reason // of a write
 	}{
-		{"refused", 400, `{"error":{"code":"InvalidModel","message":"The stage 'assignmentRequestApproved' of\n'Robin Marsh' is bad."}}`,
-			"op: refused, status 400: Graph turned it down (Graph's request-id " + id + "): InvalidModel: The stage 'assignmentRequestApproved' of '…' is bad.", fault.Refused},
-		{"an address", 400, `{"error":{"code":"InvalidModel","message":"robin@example.com is bad"}}`,
-			"op: refused, status 400: Graph turned it down (Graph's request-id " + id + "): InvalidModel", fault.Refused},
-		{"the token", 401, `{"error":{"code":"` + token + ` x","message":"bad: ` + token + `"}}`,
-			"op: unauthorized, status 401: Graph turned it down (Graph's request-id " + id + "): Graph did not say why", fault.Unauthorized},
-		{"not there", 404, `{"error":{"code":"ResourceNotFound","message":""}}`,
-			"op: notFound, status 404: Graph turned it down (Graph's request-id " + id + "): ResourceNotFound", fault.NotFound},
-		{"not there, and nobody says so", 404, `{"error":{"code":"UnknownError","message":""}}`,
-			"op: refused, status 404: Graph turned it down (Graph's request-id " + id + "): UnknownError", fault.Refused},
-		{"a conflict", 409, `{"error":{"code":"Conflict","message":"It exists."}}`,
-			"op: exists, status 409: Graph turned it down (Graph's request-id " + id + "): Conflict: It exists.", fault.Exists},
+		{
+			"refused", 400, `{"error":{"code":"InvalidModel","message":"The stage 'assignmentRequestApproved' of\n'Robin Marsh' is bad."}}`,
+			"op: refused, status 400: Graph turned it down (Graph's request-id " + id + "): InvalidModel: The stage 'assignmentRequestApproved' of '…' is bad", fault.Refused,
+		},
+		{
+			"an address", 400, `{"error":{"code":"InvalidModel","message":"robin@example.com is bad"}}`,
+			"op: refused, status 400: Graph turned it down (Graph's request-id " + id + "): InvalidModel", fault.Refused,
+		},
+		{
+			"the token", 401, `{"error":{"code":"` + token + ` x","message":"bad: ` + token + `"}}`,
+			"op: unauthorized, status 401: Graph turned it down (Graph's request-id " + id + "): Graph did not say why", fault.Unauthorized,
+		},
+		{
+			"not there", 404, `{"error":{"code":"ResourceNotFound","message":""}}`,
+			"op: notFound, status 404: Graph turned it down (Graph's request-id " + id + "): ResourceNotFound", fault.NotFound,
+		},
+		{
+			"not there, and nobody says so", 404, `{"error":{"code":"UnknownError","message":""}}`,
+			"op: refused, status 404: Graph turned it down (Graph's request-id " + id + "): UnknownError", fault.Refused,
+		},
+		{
+			"a conflict", 409, `{"error":{"code":"Conflict","message":"It exists."}}`,
+			"op: exists, status 409: Graph turned it down (Graph's request-id " + id + "): Conflict: It exists", fault.Exists,
+		},
 		{"a proxy", 404, `<html>`, "op: unclear, status 404: what answered does not answer as Graph does", fault.Unclear},
 		{"a redirect", 302, ``, "op: unclear, status 302: what answered does not answer as Graph does", fault.Unclear},
 		{"a page", 200, `<html>`, "op: unclear, status 200: what answered does not answer as Graph does", fault.Unclear},
