@@ -38,7 +38,7 @@ func TestAHealthySetUpIsAllRight(t *testing.T) {
 			w.entra.MakeReader(other.ObjectID)
 			w.Principal, w.Managed, w.Credential = w.identity.ObjectID, false, endpoint{w.entra, other.ClientID}
 		}},
-		"with tickets to try":      {after: func(_ *testing.T, w *world) { w.CreateTickets = true }},
+		"with tickets to try":      {rules: "version: 1\nrules:\n  - {name: a, match: {stage: approved}, tickets: {table: sc_request}}\n", after: func(_ *testing.T, w *world) { w.CreateTickets = true }},
 		"with a connection string": {after: func(_ *testing.T, w *world) { w.StorageAccount = "" }},
 		"basic":                    {client: func(c *servicenow.Config) { c.Auth, c.Username, c.Password = servicenow.AuthBasic, "bridge", password }},
 		"api-key":                  {client: func(c *servicenow.Config) { c.Auth, c.APIKey = servicenow.AuthAPIKey, password }},
@@ -54,15 +54,17 @@ func TestAHealthySetUpIsAllRight(t *testing.T) {
 			t.Parallel()
 			w := build(t, p)
 			lines := Run(t.Context(), w.Config)
-			checks := map[string]bool{}
+			checks, tickets := map[string]bool{}, 0
 			for _, l := range lines {
-				checks[l.Check] = true
+				if checks[l.Check] = true; l.Check == "tickets" {
+					tickets++
+				}
 				if l.Kind != OK || l.Saw == "" || l.Remedy != "" {
 					t.Errorf("%s is %s", l.Check, l.Kind)
 				}
 			}
-			if len(checks) < 16 || checks["tickets"] != w.CreateTickets {
-				t.Errorf("%d checks were made", len(checks))
+			if len(checks) < 16 || tickets != map[bool]int{true: 1}[w.CreateTickets] {
+				t.Errorf("%d checks were made, and %d tickets", len(checks), tickets)
 			}
 			if t.Failed() {
 				t.Log("\n" + text(lines))
@@ -439,6 +441,13 @@ func TestWhatIsWrongIsNamedOnceWithItsRemedy(t *testing.T) {
 		{"the key is wrong", changing(func(w *world) { w.AppKey = "rotated" }), Failure, "callout", "", "the function key is not right", "az functionapp function keys list"},
 		{"there is no key", changing(func(w *world) { w.AppKey = "" }), Failure, "callout", "", "none was given", "CALLOUT_KEY"},
 		{"the app is not published", plan{app: answering(http.StatusNotFound)}, Failure, "callout", "", "there is no function callout", "make deploy"},
+		{
+			"the app cuts the connection",
+			plan{app: func(http.Handler) http.Handler {
+				return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+			}},
+			Failure, "callout", "", "no answer: EOF", "access restrictions",
+		},
 		{"the app takes no calls", plan{app: answering(http.StatusServiceUnavailable)}, Failure, "callout", "", "status 503", "lines above"},
 		{"the app asks for no token", plan{app: answering(http.StatusAccepted)}, Failure, "callout", "", "took a call without a token", "az functionapp restart"},
 	} {
@@ -518,22 +527,37 @@ func of(lines []Line, check string) Line {
 
 func TestOneCatalogThatIsWrongHidesNoOther(t *testing.T) {
 	t.Parallel()
-	w := build(t, plan{})
-	other := w.entra.AddCatalog(entra.Catalog{Name: "Engineering"})
-	pkg := w.entra.AddPackage(entra.Package{CatalogID: other, Name: "Cluster operator"})
-	x := w.entra.AddExtension(entra.Extension{CatalogID: other, Name: "Ticket", URL: w.AppURL + calloutPath + "?code=" + appKey, Resource: audience, Wait: time.Hour * 48, Patience: time.Second, Retries: 1})
-	w.entra.AddPolicy(entra.Policy{PackageID: pkg, Name: "All", Stages: map[string]string{entra.StageApproved: x}})
-	w.CatalogIDs = append(w.CatalogIDs, other)
-	lines := Run(t.Context(), w.Config)
-	var seen []string
-	for _, l := range lines {
-		if l.Check == "catalog" || l.Check == "extension" {
-			seen = append(seen, string(l.Kind)+" "+l.Of)
-		}
-	}
-	want := []string{"ok Finance", "failure Engineering", "ok Finance: Open a ticket", "ok Engineering: Ticket"}
-	if !slices.Equal(seen, want) {
-		t.Errorf("said %q, want %q:\n%s", seen, want, text(lines))
+	for name, c := range map[string]struct {
+		identity func(*entra.Identity)
+		want     []string
+	}{
+		"with a right to read": {nil, []string{"ok Finance", "failure Engineering", "ok Finance: Open a ticket", "ok Engineering: Ticket"}},
+		"without": {
+			func(i *entra.Identity) { i.GraphRoles = nil },
+			[]string{"warning Finance", "failure 99999999-0000-4000-8000-00000000000b", "ok Finance: Open a ticket", "notChecked 99999999-0000-4000-8000-00000000000b"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := build(t, plan{identity: c.identity})
+			other := w.entra.AddCatalog(entra.Catalog{ID: "99999999-0000-4000-8000-00000000000b", Name: "Engineering"})
+			pkg := w.entra.AddPackage(entra.Package{CatalogID: other, Name: "Cluster operator"})
+			x := w.entra.AddExtension(entra.Extension{
+				CatalogID: other, Name: "Ticket", URL: w.AppURL + calloutPath + "?code=" + appKey, Resource: audience, Wait: time.Hour * 48, Patience: time.Second, Retries: 1,
+			})
+			w.entra.AddPolicy(entra.Policy{PackageID: pkg, Name: "All", Stages: map[string]string{entra.StageApproved: x}})
+			w.CatalogIDs = append(w.CatalogIDs, other)
+			lines := Run(t.Context(), w.Config)
+			var seen []string
+			for _, l := range lines {
+				if l.Check == "catalog" || l.Check == "extension" {
+					seen = append(seen, string(l.Kind)+" "+l.Of)
+				}
+			}
+			if !slices.Equal(seen, c.want) {
+				t.Errorf("said %q, want %q:\n%s", seen, c.want, text(lines))
+			}
+		})
 	}
 }
 
