@@ -1,6 +1,7 @@
 // Everything that ticketbridge needs in Azure, in one resource group: the function app on the Flex Consumption plan, its identity, its
-// storage, and where its logs go. No key and no password is stored: the app signs in to storage, to its logs, to Key Vault and to Graph with
-// its identity. What the identity may do in Microsoft Graph is not given here but by an access package catalog.
+// storage, where its logs go and who is told when something is wrong, and the relay through which Entra calls. No key and no password has to be known to
+// anybody: the app signs in to storage, to its logs, to Key Vault and to Graph with its identity. What the identity may do in Microsoft Graph is
+// not given here but by an access package catalog.
 targetScope = 'resourceGroup'
 
 metadata name = 'ticketbridge'
@@ -17,12 +18,20 @@ param location string = resourceGroup().location
 @description('Tags of all resources.')
 param tags { *: string } = {}
 
+// How Entra calls
+
+@description('Whether Entra calls a Logic App (Consumption) that hands its calls on: what Microsoft documents. Otherwise it calls the function itself, where the tenant allows that.')
+param relay bool = true
+
+@description('Whether the app\'s package was published before. The Functions host has the key of the function callout, which the relay sends, only from then on: until then the relay is left out, and a relay that is there is left as it is. So: deploy, publish, and deploy again with true, as `make deploy` does.')
+param appPublished bool = false
+
 // The app's size
 
-@description('Instances that are always warm for the callout, which Entra gives up after a second or two. 0: the first call after a pause may come too late, and Entra repeats it once at most.')
+@description('Instances that are always warm for HTTP. 0: after a pause the first call starts one, which takes some seconds. The relay waits for that; Entra, which gives up after a second or two and repeats the call once at most, does not.')
 @minValue(0)
 @maxValue(20)
-param alwaysReadyInstances int = 1
+param alwaysReadyInstances int = relay ? 0 : 1
 
 @description('The most instances that each of the app\'s parts may grow to.')
 @minValue(1)
@@ -41,6 +50,28 @@ param storageRedundancy string = 'Standard_ZRS'
 @minValue(30)
 @maxValue(730)
 param logRetentionDays int = 90
+
+// Who is told
+
+@description('Whether there are alerts: requests that need a person, no sweep, a deadline that is near, callouts that are not taken, ServiceNow or Graph that does not serve, a relay that gave up.')
+param alerts bool = true
+
+@description('The e-mail addresses that alerts go to.')
+param alertEmails string[] = []
+
+@description('The resource id of an action group that exists, for alerts to go to as well. Empty: none.')
+param alertActionGroupId string = ''
+
+@description('Whether there is a workbook: requests by state and age, times, failures, calls.')
+param workbook bool = true
+
+// The network
+
+@description('Whether the app calls out through a virtual network of its own, and reaches its storage and the Key Vault at private addresses; the storage then takes no calls from outside, and commands on its data work inside the network only. The resource provider Microsoft.App must be registered.')
+param privateNetwork bool = false
+
+@description('The addresses of that network: a /26 or larger.')
+param networkAddressPrefix string = '10.90.0.0/26'
 
 // ServiceNow
 
@@ -91,13 +122,13 @@ param serviceNowHeadersSecretName string = ''
 
 // Who may call. The function key is asked for in any case.
 
-@description('When set, callouts need a token of this tenant with this audience.')
+@description('When set, callouts need a token of this tenant with this audience, and the relay sends one: api://<application id> of the application that `handler connect` makes.')
 param calloutAudience string = ''
 
 @description('The application ids whose tokens are taken for callouts. None: entitlement management\'s.')
 param calloutCallers string[] = []
 
-@description('The object id of the relay\'s managed identity, whose tokens are taken for callouts too. Empty: there is no relay.')
+@description('The object id of the managed identity of a relay that is not made here, whose tokens are taken for callouts too. Empty: there is none.')
 param relayPrincipalId string = ''
 
 @description('The app role that a caller of the callout must have too, as in Callout.Send. Empty: none.')
@@ -118,9 +149,8 @@ param catalogIds string[] = []
 @description('The rules file, relative to the folder of host.json. Empty: tickets.yaml there, and without it the built-in rules.')
 param ticketsFile string = ''
 
-@description('Who may see the console: easyauth, those whom App Service authentication lets in; empty: there is no console.')
-@allowed(['', 'easyauth'])
-param consoleAuth string = ''
+@description('The application (client) id with which people sign in to the console, by App Service authentication. Empty: there is no console. Who is assigned to the application sees it: let it require assignment.')
+param consoleClientId string = ''
 
 // The rest of the settings
 
@@ -155,6 +185,15 @@ param logLevel string = 'info'
 var suffix = uniqueString(resourceGroup().id)
 var appName = '${name}-${suffix}'
 
+// The portal takes a Logic App as the target of a custom extension only while its resource id has at most 150 characters: a long name is cut where the
+// resource group's is long.
+var workflowIdLength = 150
+var workflowName = take(name, max(workflowIdLength - length(resourceId('Microsoft.Logic/workflows', 'x')) + 1, 1))
+var workflowId = resourceId('Microsoft.Logic/workflows', workflowName)
+var relayId = length(workflowId) <= workflowIdLength
+  ? workflowId
+  : fail('The resource id of the relay would have ${length(workflowId)} characters, and Entra takes at most ${workflowIdLength}: use a resource group with a shorter name, or relay = false.')
+
 var secretNames = {
   serviceNow: serviceNowAuth == 'entra' ? '' : serviceNowSecretName
   closeHmacKey: closeHmacKeySecretName
@@ -174,12 +213,28 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
   tags: tags
 }
 
+resource relayIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = if (relay) {
+  name: '${appName}-relay'
+  location: location
+  tags: tags
+}
+
+module network 'modules/network.bicep' = if (privateNetwork) {
+  params: {
+    name: appName
+    location: location
+    tags: tags
+    addressPrefix: networkAddressPrefix
+  }
+}
+
 module storage 'modules/storage.bicep' = {
   params: {
     name: '${take(replace(name, '-', ''), 11)}${suffix}'
     location: location
     tags: tags
     redundancy: storageRedundancy
+    private: privateNetwork
     identityId: identity.id
     principalId: identity.properties.principalId
   }
@@ -206,6 +261,34 @@ module secrets 'modules/secrets.bicep' = if (!empty(keyVaultName)) {
   }
 }
 
+module storageEndpoints 'modules/endpoint.bicep' = [
+  for service in ['blob', 'queue', 'table']: if (privateNetwork) {
+    params: {
+      name: '${appName}-${service}'
+      location: location
+      tags: tags
+      targetId: storage.outputs.id
+      service: service
+      zoneName: 'privatelink.${service}.${environment().suffixes.storage}'
+      networkId: network!.outputs.id
+      subnetId: network!.outputs.endpointsSubnetId
+    }
+  }
+]
+
+module vaultEndpoint 'modules/endpoint.bicep' = if (privateNetwork && !empty(keyVaultName)) {
+  params: {
+    name: '${appName}-vault'
+    location: location
+    tags: tags
+    targetId: secrets!.outputs.vaultId
+    service: 'vault'
+    zoneName: replace(environment().suffixes.keyvaultDns, '.vault.', 'privatelink.vaultcore.')
+    networkId: network!.outputs.id
+    subnetId: network!.outputs.endpointsSubnetId
+  }
+}
+
 module app 'modules/app.bicep' = {
   params: {
     name: appName
@@ -216,6 +299,9 @@ module app 'modules/app.bicep' = {
     alwaysReadyInstances: alwaysReadyInstances
     maximumInstances: maximumInstances
     instanceMemory: instanceMemory
+    subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
+    consoleClientId: consoleClientId
+    audiences: filter([calloutAudience, closeAudience], audience => !empty(audience))
     settings: {
       // What the Functions host itself needs, and the app reads too.
       AzureWebJobsStorage__credential: 'managedidentity'
@@ -225,6 +311,7 @@ module app 'modules/app.bicep' = {
       AzureWebJobsStorage__tableServiceUri: storage.outputs.tableServiceUri
       APPLICATIONINSIGHTS_CONNECTION_STRING: monitoring.outputs.connectionString
       APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
+      OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: empty(consoleClientId) ? '' : identity.properties.clientId
       // What the bindings in functions/ name: the Functions host finds a function in error when one of these is missing.
       STORAGE_PREFIX: storagePrefix
       SWEEP_SCHEDULE: sweepSchedule
@@ -251,25 +338,62 @@ module app 'modules/app.bicep' = {
       CALLOUT_AUDIENCE: calloutAudience
       CALLOUT_CALLERS: join(calloutCallers, ',')
       CALLOUT_ROLE: calloutRole
-      RELAY_PRINCIPAL_ID: relayPrincipalId
+      RELAY_PRINCIPAL_ID: empty(calloutAudience) ? '' : relay ? relayIdentity!.properties.principalId : relayPrincipalId
       CLOSE_AUDIENCE: closeAudience
       CLOSE_CALLERS: join(closeCallers, ',')
       CLOSE_ROLE: closeRole
       CLOSE_HMAC_KEY: secretReference.closeHmacKey
       CATALOG_IDS: join(catalogIds, ',')
       TICKETS_FILE: ticketsFile
-      CONSOLE_AUTH: consoleAuth
+      CONSOLE_AUTH: empty(consoleClientId) ? '' : 'easyauth'
       CHECK_INTERVAL: checkInterval
       RETENTION_DAYS: string(retentionDays)
       LOG_LEVEL: logLevel
     }
   }
-  // The references are resolved as the app starts: the role must be there. The other modules are waited for through their outputs.
-  dependsOn: [secrets]
+  // The references are resolved as the app starts, and the package is read: the role and the addresses must be there. The other modules are waited for through their outputs.
+  dependsOn: [secrets, storageEndpoints, vaultEndpoint]
+}
+
+module relayWorkflow 'modules/relay.bicep' = if (relay && appPublished) {
+  params: {
+    name: last(split(relayId, '/'))
+    location: location
+    tags: tags
+    identityId: relayIdentity.id
+    functionAppName: appName
+    calloutUrl: '${app.outputs.url}/api/callout'
+    calloutAudience: calloutAudience
+  }
+}
+
+module watch 'modules/alerts.bicep' = if (alerts) {
+  params: {
+    name: name
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+    relayId: relay && appPublished ? relayId : ''
+    emails: alertEmails
+    actionGroupId: alertActionGroupId
+  }
+  dependsOn: [relayWorkflow]
+}
+
+module book 'modules/workbook.bicep' = if (workbook) {
+  params: {
+    name: name
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+  }
 }
 
 @description('For `func azure functionapp publish`.')
 output functionAppName string = app.outputs.name
+
+@description('The app, for `handler doctor --url`.')
+output appUrl string = app.outputs.url
 
 @description('Where Entra, or the relay, sends callouts; the function key goes into the header x-functions-key.')
 output calloutUrl string = '${app.outputs.url}/api/callout'
@@ -277,8 +401,8 @@ output calloutUrl string = '${app.outputs.url}/api/callout'
 @description('Where ServiceNow reports closed tickets; the function key goes into the header x-functions-key.')
 output ticketClosedUrl string = '${app.outputs.url}/api/ticket-closed'
 
-@description('The console, where consoleAuth gives one.')
-output consoleUrl string = empty(consoleAuth) ? '' : '${app.outputs.url}/api/console/'
+@description('The console, where there is one.')
+output consoleUrl string = empty(consoleClientId) ? '' : '${app.outputs.url}/api/console/'
 
 @description('The object id of the app\'s identity: give it the role "Access package assignment manager" on the catalog and, with SERVICENOW_AUTH=entra, make it the User ID of the integration user.')
 output identityObjectId string = identity.properties.principalId
@@ -288,3 +412,14 @@ output identityClientId string = identity.properties.clientId
 
 @description('For commands on an operator\'s machine: AzureWebJobsStorage__accountName.')
 output storageAccountName string = storage.outputs.name
+
+@description('The relay, for `handler connect --relay`; empty: there is none.')
+output relayResourceId string = relay ? relayId : ''
+
+@description('The object id of the relay\'s identity, for `handler connect --relay-identity`; empty: there is none.')
+output relayObjectId string = relay ? relayIdentity!.properties.principalId : ''
+
+@description('The command that sets up Entra; the catalog, and what else it asks for, is yours to say.')
+output connectCommand string = relay
+  ? 'handler connect --catalog \'…\' --package \'…\' --relay ${relayId} --relay-identity ${relayIdentity!.properties.principalId} --identity ${identity.properties.principalId}'
+  : 'handler connect --catalog \'…\' --package \'…\' --function \'${app.outputs.url}/api/callout?code=…\' --identity ${identity.properties.principalId}'

@@ -53,3 +53,5 @@ resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 @description('Says where to send telemetry to; without the identity it opens nothing.')
 output connectionString string = insights.properties.ConnectionString
+
+output workspaceId string = workspace.id

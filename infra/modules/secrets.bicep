@@ -34,3 +34,5 @@ resource assignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
     }
   }
 ]
+
+output vaultId string = vault.id

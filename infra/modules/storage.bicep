@@ -5,6 +5,9 @@ param location string
 param tags { *: string }
 param redundancy string
 
+@description('Whether the account is reached through private endpoints only.')
+param private bool
+
 @description('The resource id of the app\'s identity: it names the role assignments.')
 param identityId string
 
@@ -33,16 +36,66 @@ resource account 'Microsoft.Storage/storageAccounts@2024-01-01' = {
     allowSharedKeyAccess: false
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
+    networkAcls: {
+      bypass: 'None'
+      defaultAction: private ? 'Deny' : 'Allow'
+    }
+    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
     supportsHttpsTrafficOnly: true
   }
 
   resource blobs 'blobServices' = {
     name: 'default'
+    properties: {
+      // What was overwritten or deleted by mistake, the package say, can be had back for a week. Tables and queues have nothing like it.
+      containerDeleteRetentionPolicy: {
+        enabled: true
+        days: 7
+      }
+      deleteRetentionPolicy: {
+        enabled: true
+        days: 7
+      }
+    }
 
     resource packages 'containers' = {
       name: 'app-package'
       properties: {
         publicAccess: 'None'
+      }
+    }
+  }
+
+  // Only what is left over: the package that runs is as old as the last deployment, and each new instance starts from it.
+  resource lifecycle 'managementPolicies' = {
+    name: 'default'
+    properties: {
+      policy: {
+        rules: [
+          {
+            name: 'old-packages'
+            type: 'Lifecycle'
+            enabled: true
+            definition: {
+              filters: {
+                blobTypes: ['blockBlob']
+                prefixMatch: ['${blobs::packages.name}/']
+              }
+              actions: {
+                snapshot: {
+                  delete: {
+                    daysAfterCreationGreaterThan: 30
+                  }
+                }
+                version: {
+                  delete: {
+                    daysAfterCreationGreaterThan: 30
+                  }
+                }
+              }
+            }
+          }
+        ]
       }
     }
   }
@@ -62,6 +115,7 @@ resource assignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 ]
 
 output name string = account.name
+output id string = account.id
 output blobServiceUri string = account.properties.primaryEndpoints.blob
 output queueServiceUri string = account.properties.primaryEndpoints.queue
 output tableServiceUri string = account.properties.primaryEndpoints.table
