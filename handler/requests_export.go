@@ -59,6 +59,7 @@ type exported struct {
 	ResumeWith      string               `json:"resumeWith,omitempty"`
 	Earlier         string               `json:"earlier,omitempty"`
 	Attempts        int                  `json:"attempts,omitempty"`
+	Deaths          int                  `json:"deaths,omitempty"`
 	NextAttempt     time.Time            `json:"nextAttempt,omitzero"`
 	LastReason      fault.Reason         `json:"lastReason,omitempty"`
 	LastError       string               `json:"lastError,omitempty"`
@@ -80,7 +81,7 @@ func exportOf(c *correlation.Correlation, events []correlation.Event, body []byt
 		StoppedIn: c.From, Stage: c.Stage, RequestType: c.RequestType, Waits: c.Waits, MayWait: c.MayWait, Deadline: c.Deadline,
 		AccessPackageID: c.PackageID, AccessPackage: c.PackageName, CatalogID: c.CatalogID, Catalog: c.CatalogName, Target: c.TargetName,
 		Rule: c.Rule, OnRejected: c.OnRejected, Tickets: c.Tickets, Outcome: c.Outcome, ResumeWith: c.ResumeWith, Earlier: c.Earlier,
-		Attempts: c.Attempts, NextAttempt: c.NextAttempt, LastReason: c.LastReason, LastError: c.LastError, Settles: c.Settles,
+		Attempts: c.Attempts, Deaths: c.Deaths, NextAttempt: c.NextAttempt, LastReason: c.LastReason, LastError: c.LastError, Settles: c.Settles,
 		LeaseOwner: c.LeaseOwner, LeaseUntil: c.LeaseUntil, Due: c.Due, Version: c.Version, Events: c.Events, Timeline: eventsOf(events), CalloutHash: c.CalloutHash,
 	}
 	if e.Tickets == nil {
