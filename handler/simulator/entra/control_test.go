@@ -1,6 +1,7 @@
 package entra
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -74,4 +75,23 @@ func TestThePersonWithCurlSteersTheStandIn(t *testing.T) {
 	send(201, "POST", "/graph/faults", `{"status":503,"times":1}`)
 	f.want(503, "GET", requestPath(r), "")
 	send(200, "DELETE", "/graph/faults", "")
+}
+
+func TestTheControlShowsAllThatIsSetUp(t *testing.T) {
+	t.Parallel()
+	f := start(t, Config{})
+	resp, err := http.Get(f.BaseURL() + "/_simulator/tenant")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(got, f.Configuration()) {
+		t.Errorf("%v: %s", err, got)
+	}
+	for _, want := range []string{`"Ledger reader"`, `"Which region?"`, f.sample.WaitFinance, `"assignmentRequestApproved"`, `"policies": [`} {
+		if !bytes.Contains(got, []byte(want)) {
+			t.Errorf("%s is not in it", want)
+		}
+	}
 }
