@@ -5,19 +5,25 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath -buildvcs=false $(filter-out -trimpath -buildvcs=false,$(GOFLAGS))
 
 SHELL := /bin/bash
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# What a build is called and when it is from: by the commit alone, so that every clone says the same (git would abbreviate longer in a larger one).
+VERSION := $(shell git describe --tags --always --abbrev=12 --dirty 2>/dev/null || echo unknown)
+COMMITTED := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-# What is built for: Azure's Flex Consumption plan, unless said otherwise (make build GOOS=darwin GOARCH=arm64).
+# What is built for: Azure's Flex Consumption plan, which is x64 only, unless said otherwise (make build GOOS=darwin GOARCH=arm64).
 GOOS := linux
 GOARCH := amd64
 # What this machine is: tests and local runs start the built handler.
 HERE = GOOS=$(shell go env GOHOSTOS) GOARCH=$(shell go env GOHOSTARCH)
+# The handler's bytes come from the commit and the version of Go, and from nothing that somebody has set.
+PLAIN = GOFLAGS='-trimpath -buildvcs=false' GOWORK=off GOEXPERIMENT= GOAMD64=v1 GOARM64=v8.0
 
 ARGS ?=
 PKGS ?= ./...
 TESTFLAGS ?=
 BENCH ?= .
 PARAMETERS ?= infra/main.bicepparam
+PACKAGE ?=
+APP_NAME ?=
 
 APP := infra/servicenow
 APP_ZIP := $(APP)/target/ticketbridge_servicenow_1_0_0.zip
@@ -25,6 +31,10 @@ APP_NPM := $(APP)/node_modules/.package-lock.json
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+ACTIONLINT_VERSION := v1.7.12
+ACTIONLINT := .tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
+
+DEPLOY = RESOURCE_GROUP='$(RESOURCE_GROUP)' PARAMETERS='$(PARAMETERS)' PACKAGE='$(PACKAGE)' APP_NAME='$(APP_NAME)' infra/deploy
 
 .DEFAULT_GOAL := help
 .PHONY: help run test bench build package deploy start azurite lint fmt infra servicenow-app clean
@@ -46,20 +56,20 @@ bench: ## the benchmarks, in process and on Azurite (BENCH=Name, PKGS=… for a 
 	@HANDLER_DIST=$(CURDIR)/dist .ci/with-azurite go test -run='^$$' -bench='$(BENCH)' -benchmem $(PKGS)
 
 build: ## dist/: the app's folder as the Functions host reads it (GOOS, GOARCH: what for; default linux/amd64)
-	@rm -rf dist && mkdir dist
-	@cp -R host.json functions/. dist/
+	@rm -rf dist && mkdir dist && cp host.json dist/
+	@set -e; for file in functions/*/function.json; do to=dist/$${file#functions/}; mkdir "$${to%/*}"; cp "$$file" "$$to"; done
 	@if [ -e tickets.yaml ]; then cp tickets.yaml dist/; fi
-	GOOS=$(GOOS) GOARCH=$(GOARCH) go build -ldflags='-s -w -X main.version=$(VERSION)' -o dist/handler ./handler
+	$(PLAIN) GOOS=$(GOOS) GOARCH=$(GOARCH) go build -ldflags='-s -w -X main.version=$(VERSION)' -o dist/handler ./handler
 	@chmod 0755 dist/handler
 
-package: ## dist.zip: dist/ for linux/amd64, the same bytes for the same commit
-	@$(MAKE) --no-print-directory build GOOS=linux GOARCH=amd64
-	@GOOS= GOARCH= go run ./infra/package dist dist.zip
+package: ## dist.zip with its SBOM (dist.spdx.json), the same bytes for the same commit (GOARCH=arm64: for a host elsewhere; Flex Consumption is x64 only)
+	@$(MAKE) --no-print-directory build GOOS=linux
+	@$(PLAIN) GOOS= GOARCH= go run ./infra/package -version='$(VERSION)' -time='$(COMMITTED)' dist dist.zip
 
-deploy: ## Azure resources by infra/main.bicep, then the app (RESOURCE_GROUP=…; PARAMETERS=infra/main.bicepparam)
-	@RESOURCE_GROUP='$(RESOURCE_GROUP)' PARAMETERS='$(PARAMETERS)' infra/deploy check
-	@$(MAKE) --no-print-directory build GOOS=linux GOARCH=amd64
-	@RESOURCE_GROUP='$(RESOURCE_GROUP)' PARAMETERS='$(PARAMETERS)' infra/deploy
+deploy: ## Azure resources by infra/main.bicep, then the app (RESOURCE_GROUP=…; PARAMETERS=…; PACKAGE=FILE.zip: that package; APP_NAME=…: the app alone)
+	@$(DEPLOY) check
+	@if [ -n '$(PACKAGE)' ]; then GOOS= GOARCH= go run ./infra/package -check '$(PACKAGE)'; else $(MAKE) --no-print-directory package GOARCH=amd64; fi
+	@$(DEPLOY)
 
 start: ## the app under Core Tools, with Azurite and the stand-ins of Entra and ServiceNow
 	@.ci/start check
@@ -69,9 +79,10 @@ start: ## the app under Core Tools, with Azurite and the stand-ins of Entra and 
 azurite: ## Azurite alone, on its usual ports, data in .azurite/, until Ctrl-C
 	@.ci/with-azurite --develop
 
-lint: $(GOLANGCI) ## go vet, golangci-lint with gofumpt, shellcheck where it is installed
+lint: $(GOLANGCI) $(ACTIONLINT) ## go vet, golangci-lint with gofumpt, actionlint, shellcheck where it is installed
 	go vet ./...
 	$(GOLANGCI) run
+	$(ACTIONLINT)
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/chromium .ci/run .ci/start .ci/test .ci/with-azurite infra/compile infra/deploy; \
 	else echo 'shellcheck: not installed, left out'; fi
 
@@ -81,6 +92,10 @@ fmt: $(GOLANGCI) ## format the Go files
 $(GOLANGCI):
 	@echo 'golangci-lint $(GOLANGCI_VERSION): building it (some minutes, once)'
 	@GOFLAGS=-trimpath GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(ACTIONLINT):
+	@echo 'actionlint $(ACTIONLINT_VERSION): building it'
+	@GOFLAGS=-trimpath GOBIN=$(CURDIR)/$(@D) go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
 
 infra: ## compile infra/main.bicep to infra/main.json; any diagnostic and any odd layout is a failure
 	@infra/compile
@@ -103,4 +118,4 @@ $(APP_NPM): $(APP)/package-lock.json
 	@touch $@
 
 clean: ## remove what was built, installed and kept here
-	rm -rf dist dist.zip node_modules .tools .azurite $(APP)/node_modules $(APP)/dist $(APP)/target
+	rm -rf dist dist.zip dist.spdx.json node_modules .tools .azurite $(APP)/node_modules $(APP)/dist $(APP)/target
