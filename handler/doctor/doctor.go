@@ -154,7 +154,7 @@ func describe(err error) (saw, remedy string) {
 	if e.Status != 0 && !strings.Contains(saw, "status") {
 		saw = strings.TrimSpace(fmt.Sprintf("status %d %s", e.Status, saw))
 	}
-	if said, ok := errors.AsType[*graphapi.Said](err); ok {
+	if said, ok := errors.AsType[*graphapi.AnswerError](err); ok {
 		saw += ", Graph says: " + said.Error()
 	}
 	if saw == "" {

@@ -22,13 +22,13 @@ const unknownError = "UnknownError"
 
 const adviseURL = "Check GRAPH_URL, and what stands between this program and Graph."
 
-// A Said is what Graph said of a call that it turned down. It is the cause (fault.Error.Err) of such an error.
-type Said struct {
+// An AnswerError is what Graph said of a call that it turned down. It is the cause (fault.Error.Err) of such an error.
+type AnswerError struct {
 	Code    string // Graph's error code, as "ResourceNotFound"; "" when it gave none that is plainly one
 	Message string // cleaned; may be ""
 }
 
-func (s *Said) Error() string {
+func (s *AnswerError) Error() string {
 	message := strings.TrimSuffix(s.Message, ".") // errors are parts of sentences
 	switch {
 	case s.Code == "" && s.Message == "":
@@ -41,7 +41,7 @@ func (s *Said) Error() string {
 
 // Code returns Graph's error code for err; "" when there is none.
 func Code(err error) string {
-	if s, ok := errors.AsType[*Said](err); ok {
+	if s, ok := errors.AsType[*AnswerError](err); ok {
 		return s.Code
 	}
 	return ""
@@ -49,7 +49,7 @@ func Code(err error) string {
 
 // Message returns what Graph said, cleaned; "" when it said nothing that may be shown.
 func Message(err error) string {
-	if s, ok := errors.AsType[*Said](err); ok {
+	if s, ok := errors.AsType[*AnswerError](err); ok {
 		return s.Message
 	}
 	return ""
@@ -59,9 +59,9 @@ func Message(err error) string {
 func refused(op string, read bool, resp *http.Response, body []byte) error {
 	e := &fault.Error{Op: op, Status: resp.StatusCode, After: RetryAfter(resp.Header)}
 	code, message := ErrorOf(body)
-	said := &Said{Code: PlainCode(code), Message: Clean(message, bearer(resp.Request))}
+	said := &AnswerError{Code: PlainCode(code), Message: Clean(message, bearer(resp.Request))}
 	notGraph := func() {
-		e.Reason, e.Detail, e.Advice = unless(read, fault.Unclear), "what answered does not answer as Graph does", adviseURL
+		e.Reason, e.Detail, e.Advice = lostIn(read), "what answered does not answer as Graph does", adviseURL
 	}
 	switch s := resp.StatusCode; {
 	case s < 400, s == http.StatusNotFound && code == "":
@@ -70,7 +70,7 @@ func refused(op string, read bool, resp *http.Response, body []byte) error {
 	case s == http.StatusTooManyRequests:
 		e.Reason = fault.Throttled
 	case s >= 500 && s != http.StatusNotImplemented, s == http.StatusRequestTimeout:
-		e.Reason = unless(read, fault.Unclear)
+		e.Reason = lostIn(read)
 	case s == http.StatusUnauthorized:
 		e.Reason = fault.Unauthorized
 	case s == http.StatusForbidden:

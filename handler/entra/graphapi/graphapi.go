@@ -232,25 +232,25 @@ func (c *Client) call(ctx context.Context, op, method, address string, body, int
 		return resp.Header, nil
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
-		return nil, &fault.Error{Op: op, Reason: unless(read, fault.Unclear), Status: resp.StatusCode, Detail: "what answered does not answer as Graph does", Advice: adviseURL}
+		return nil, &fault.Error{Op: op, Reason: lostIn(read), Status: resp.StatusCode, Detail: "what answered does not answer as Graph does", Advice: adviseURL}
 	}
 	return resp.Header, nil
 }
 
-// unless is Unreachable for a read; a write that was sent may have happened.
-func unless(read bool, lost fault.Reason) fault.Reason {
+// lostIn is the reason for a call that was sent and has no usable answer: a write may have happened.
+func lostIn(read bool) fault.Reason {
 	if read {
 		return fault.Unreachable
 	}
-	return lost
+	return fault.Unclear
 }
 
 // lost says why there is no answer.
 func (c *Client) lost(ctx context.Context, op string, read bool, err error) error {
-	if failed, ok := errors.AsType[*noToken](err); ok {
+	if failed, ok := errors.AsType[*tokenError](err); ok {
 		return CredentialFault(op, failed.err, ctx.Err())
 	}
-	e := &fault.Error{Op: op, Reason: unless(read, fault.Unclear), Detail: "the call was sent, and no whole answer came"}
+	e := &fault.Error{Op: op, Reason: lostIn(read), Detail: "the call was sent, and no whole answer came"}
 	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
 		e.Reason, e.Detail = fault.Unreachable, "there was no connection to Graph, so nothing was sent"
 	}
@@ -273,16 +273,16 @@ func (w witness) GetToken(ctx context.Context, o policy.TokenRequestOptions) (az
 		err = errors.New("the credential gave an empty token")
 	}
 	if err != nil {
-		return t, &noToken{err}
+		return t, &tokenError{err}
 	}
 	return t, nil
 }
 
-type noToken struct{ err error }
+type tokenError struct{ err error }
 
-func (n *noToken) Error() string { return n.err.Error() }
-func (n *noToken) Unwrap() error { return n.err }
-func (n *noToken) NonRetriable() {}
+func (n *tokenError) Error() string { return n.err.Error() }
+func (n *tokenError) Unwrap() error { return n.err }
+func (n *tokenError) NonRetriable() {}
 
 // limited is a transport that lets nobody make us read without end.
 type limited struct{ next http.RoundTripper }
