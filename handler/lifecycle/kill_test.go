@@ -240,14 +240,18 @@ func TestTheThirdKillEndsTheHostAndTheNextOneFinishes(t *testing.T) {
 	w := newWorld(t, plan{app: soonAgain, settings: map[string]string{"SERVICENOW_TIMEOUT": "2s", "SERVICENOW_SETTLE": "1s", "GRAPH_TIMEOUT": "1s"}})
 	first := w.host(0)
 	kill := func() { w.kill(first) }
-	w.serviceNow.Faults.Add(misbehave.Fault{Match: creation, Times: 1, OnHit: kill, DropCall: true})
-	w.serviceNow.Faults.Add(misbehave.Fault{Match: creation, Times: 1, AfterHandle: kill, LoseAnswer: true})
 	var requests []string
-	for range 4 {
+	for _, f := range []misbehave.Fault{ // one after the other: two kills of one process are one crash
+		{Match: creation, Times: 1, OnHit: kill, DropCall: true},
+		{Match: creation, Times: 1, AfterHandle: kill, LoseAnswer: true},
+	} {
+		w.serviceNow.Faults.Add(f)
 		requests = append(requests, w.ledger())
+		w.opened(requests[len(requests)-1])
 	}
-	for _, request := range requests {
-		w.opened(request)
+	for range 2 {
+		requests = append(requests, w.ledger())
+		w.opened(requests[len(requests)-1])
 	}
 	select {
 	case <-first.Done():
