@@ -192,7 +192,7 @@ var workflowName = take(name, max(workflowIdLength - length(resourceId('Microsof
 var workflowId = resourceId('Microsoft.Logic/workflows', workflowName)
 var relayId = length(workflowId) <= workflowIdLength
   ? workflowId
-  : fail('The resource id of the relay would have ${length(workflowId)} characters, and Entra takes at most ${workflowIdLength}: use a resource group with a shorter name, or relay = false.')
+  : fail('The resource id of the relay would have ${length(workflowId)} characters, and Entra takes at most ${workflowIdLength}: use a resource group with a shorter name, or relay = false')
 
 var secretNames = {
   serviceNow: serviceNowAuth == 'entra' ? '' : serviceNowSecretName
