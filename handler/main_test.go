@@ -40,8 +40,10 @@ func TestCommandLine(t *testing.T) {
 			env.Values["tenant"] = &tenant{}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"remember": remember, "queued": queued, "swept": swept, "unreadable": unreadable, "healthy": healthy,
-			"tenant": startTenant, "sign-in-as": signInAs, "dump": dump, "written": written, "says": says},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"remember": remember, "queued": queued, "swept": swept, "unreadable": unreadable, "healthy": healthy,
+			"tenant": startTenant, "sign-in-as": signInAs, "dump": dump, "written": written, "says": says,
+		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})

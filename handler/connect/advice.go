@@ -13,7 +13,8 @@ type part int
 
 const (
 	partCatalog part = iota
-	partExtension
+	partExtension // by a relay
+	partDirect
 	partPolicy
 	partRole
 	partApp
@@ -28,6 +29,7 @@ const (
 var mayWhat = map[part]string{
 	partCatalog:   "Whoever signs in must be Catalog owner of the catalog or Identity Governance Administrator. " + adviseScope,
 	partExtension: "Whoever signs in must be Catalog owner of the catalog or Identity Governance Administrator and, for a relay, have the Azure role Logic App Contributor on it. " + adviseScope,
+	partDirect:    "Whoever signs in must be Catalog owner of the catalog or Identity Governance Administrator. " + adviseScope,
 	partPolicy:    "Whoever signs in must be Catalog owner of the catalog or Identity Governance Administrator. " + adviseScope,
 	partRole:      "Whoever signs in must be Catalog owner of the catalog or Identity Governance Administrator. " + adviseScope,
 	partApp: "Whoever signs in must be allowed to register applications: as Application Administrator or Cloud Application Administrator, or because users may. " +
@@ -54,7 +56,9 @@ func advise(err error, p part) error {
 		e.Advice = adviseAgain
 	case fault.Refused:
 		switch {
-		case p == partExtension && (strings.Contains(said, "logicapp") || strings.Contains(said, "endpoint")):
+		case p == partExtension:
+			e.Advice = "Check that the Logic App exists and is a Consumption one. When an application signs in instead of a person, Graph wants the URL of its trigger, too: -relay-url."
+		case p == partDirect:
 			e.Advice = "In this tenant entitlement management calls Logic Apps only. Use the relay: -relay with the resource id of the Logic App instead of -function."
 		case p == partPolicy && (strings.Contains(said, "guest") || strings.Contains(said, "subscription")):
 			e.Advice = "The policy is open to guests. Link the tenant to a subscription for guest governance (Entra admin center, Identity Governance, Dashboard, Guest access governance), " +

@@ -745,6 +745,25 @@ func TestRefusalsOfGraphSayWhoMayAndWhatElseCanBeDone(t *testing.T) {
 	}
 }
 
+func TestAnApplicationThatSignsInIsToldToGiveTheRelaysURL(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.token = w.IssueToken(entra.Token{Audience: "https://graph.microsoft.com", ObjectID: w.closer.ObjectID, Roles: []string{
+		"EntitlementManagement.ReadWrite.All", "Application.ReadWrite.All", "AppRoleAssignment.ReadWrite.All",
+	}})
+	w.through(misbehave.Transport(w.Directory))
+	wish := w.wish()
+	if err := w.try(wish, false); !fault.Is(err, fault.Refused) || !strings.Contains(fault.Advice(err), "-relay-url") {
+		t.Errorf("%v %s", err, fault.Advice(err))
+	}
+	wish.RelayURL = "https://prod-31.eastus.logic.azure.com/workflows/x/triggers/manual/paths/invoke"
+	w.connect(wish)
+	wish.RelayURL = "" // what is there stays
+	if again := w.plan(wish); again.Writes() > 0 {
+		t.Errorf("left to do:\n%s", again.Text())
+	}
+}
+
 func TestACatalogOwnerConnectsHisCatalogWithoutAnyDirectoryRole(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

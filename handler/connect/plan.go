@@ -341,7 +341,7 @@ func (c *Connector) planExtension(p *Plan, v variant, x *extension, r record, au
 				delete(wanted, "callbackConfiguration")
 			}
 			if err := c.Graph.Post(ctx, "make the custom extension", path, wanted, &made); err != nil {
-				return advise(err, partExtension)
+				return advise(err, w.part())
 			}
 			if made.ID == "" && made.Wrapped != nil {
 				made = *made.Wrapped
@@ -368,7 +368,7 @@ func (c *Connector) planExtension(p *Plan, v variant, x *extension, r record, au
 	step.Do, step.Details = Change, changes
 	step.run = func(ctx context.Context, at *state) error {
 		if err := c.Graph.Put(ctx, "change the custom extension", path+graphapi.Path(x.ID), body(at), nil); err != nil {
-			return advise(err, partExtension)
+			return advise(err, w.part())
 		}
 		return c.readBack(ctx, p.Catalog.ID, x.ID, v, w, at)
 	}
@@ -381,7 +381,7 @@ func (c *Connector) readBack(ctx context.Context, catalog, id string, v variant,
 	const op = "read back the custom extension"
 	var x extension
 	if err := c.Graph.Get(ctx, op, management+graphapi.Path("catalogs", catalog, "customWorkflowExtensions", id), nil, &x); err != nil {
-		return advise(err, partExtension)
+		return advise(err, w.part())
 	}
 	if x.ID == "" && x.Wrapped != nil {
 		x = *x.Wrapped
@@ -414,6 +414,13 @@ func (w Wish) body(v variant, x *extension, r record, audience string) map[strin
 		out["callbackConfiguration"] = callbackConfig{Type: "#microsoft.graph.customExtensionCallbackConfiguration", Timeout: isoDuration(w.Wait)}
 	}
 	return out
+}
+
+func (w Wish) part() part {
+	if w.Relay != "" {
+		return partExtension
+	}
+	return partDirect
 }
 
 func (w Wish) endpoint() endpoint {
