@@ -12,8 +12,8 @@ import (
 type part int
 
 const (
-	partCatalog part = iota
-	partExtension // by a relay
+	partCatalog   part = iota
+	partExtension      // by a relay
 	partDirect
 	partPolicy
 	partRole
