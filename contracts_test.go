@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -16,16 +17,24 @@ func TestTheAppsFilesAreValidAgainstThePublishedSchemas(t *testing.T) {
 	t.Parallel()
 	dir := os.Getenv("CONTRACTS_DIR")
 	if dir == "" {
-		t.Fatal("CONTRACTS_DIR is not set: it names the folder whose schemas/ holds host.json, function.json and local.settings.json as published by SchemaStore")
+		t.Fatal("CONTRACTS_DIR is not set: it names the folder whose schemas/ holds host.json, function.json and local.settings.json as published by SchemaStore, and azure.yaml.json as published with azd")
 	}
 	example, err := os.ReadFile("local.settings.json.example")
 	if err != nil {
 		t.Fatal(err)
 	}
+	azd, err := os.ReadFile("azure.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if azd, err = yaml.YAMLToJSON(azd); err != nil {
+		t.Fatalf("azure.yaml: %v", err)
+	}
 	files := map[string]map[string]string{
 		"host.json":           {"host.json": read(t, "host.json")},
 		"function.json":       {},
 		"local.settings.json": {"local.settings.json.example": string(example)},
+		"azure.yaml.json":     {"azure.yaml": string(azd)},
 	}
 	for _, name := range functionFiles(t) {
 		files["function.json"][name] = read(t, name)
@@ -44,6 +53,7 @@ func TestTheAppsFilesAreValidAgainstThePublishedSchemas(t *testing.T) {
 				"host.json":           `{"version": "2.0", "functionTimeout": 120}`,
 				"function.json":       `{"bindings": [{"type": "httpTrigger", "direction": "sideways", "name": "x"}]}`,
 				"local.settings.json": `{"IsEncrypted": false, "Values": {"FUNCTIONS_WORKER_RUNTIME": "go"}}`,
+				"azure.yaml.json":     `{"name": "x1", "services": {"x": {"project": ".", "host": "function", "hooks": {"prepackage": {"shell": "zsh", "run": "make"}}}}}`,
 			}[schema]
 			if err := validate(compiled, wrong); err == nil {
 				t.Errorf("the schema takes %s", wrong)

@@ -88,7 +88,9 @@ func look(ctx context.Context, file, version string, commit time.Time) (*app, er
 }
 
 // platform is what a handler was built for, as in linux/amd64.
-func platform(built *debug.BuildInfo) string { return setting(built, "GOOS") + "/" + setting(built, "GOARCH") }
+func platform(built *debug.BuildInfo) string {
+	return setting(built, "GOOS") + "/" + setting(built, "GOARCH")
+}
 
 func setting(built *debug.BuildInfo, key string) string {
 	for _, s := range built.Settings {
