@@ -79,6 +79,7 @@ func compile(t *testing.T, file string) *jsonschema.Schema {
 		delete(m, "id") // draft-07 has $id
 	}
 	c := jsonschema.NewCompiler()
+	c.UseLoader(elsewhere{})
 	if err := c.AddResource(file, doc); err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
@@ -88,6 +89,12 @@ func compile(t *testing.T, file string) *jsonschema.Schema {
 	}
 	return schema
 }
+
+// elsewhere stands for schemas that a schema refers to by their address on the web: those of azd's extensions, for services that we have none of. They take
+// everything.
+type elsewhere struct{}
+
+func (elsewhere) Load(string) (any, error) { return true, nil }
 
 func validate(schema *jsonschema.Schema, text string) error {
 	v, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
