@@ -91,6 +91,7 @@ type world struct {
 type plan struct {
 	hosts     int                                       // how many there are; 0 is one
 	app       func(settings map[string]any)             // changes host.json
+	folder    string                                    // what the host runs; "" is what was built
 	settings  map[string]string                         // of the app, beside and before those of every test
 	entra     entra.Config                              // the tenant
 	retries   int                                       // of a callout, by Entra; 0 is one, the most that Microsoft documents
@@ -137,7 +138,10 @@ func azurite(t testing.TB) string {
 func newWorld(t testing.TB, p plan) *world {
 	t.Helper()
 	w := &world{
-		TB: t, connection: p.azurite, app: appFolder(t, p.app, p.functions), timers: &host.State{}, front: newFront(t), inError: p.inError, said: p.said,
+		TB: t, connection: p.azurite, app: p.folder, timers: &host.State{}, front: newFront(t), inError: p.inError, said: p.said,
+	}
+	if w.app == "" {
+		w.app = appFolder(t, p.app, p.functions)
 	}
 	if w.connection == "" {
 		w.connection = azurite(t)
