@@ -42,10 +42,18 @@ func TestTheSameCommitIsTheSamePackageWhereverItIsMade(t *testing.T) {
 		{there, "077", "package", []string{"LC_ALL=tr_TR.UTF-8", "TZ=Asia/Tokyo", "GOAMD64=v3", "GOFLAGS=-trimpath -tags=contracts", "GOEXPERIMENT=jsonv2", "GOOS=darwin", "GOARCH=arm64"}},
 	}
 	check(t, os.WriteFile(filepath.Join(here, "ours.bicepparam"), []byte("using 'infra/main.bicep'\n"), 0o600))
-	for _, c := range commands {
-		if out, err := said(t, c.dir, with(c.settings...), "bash", "-c", "umask "+c.umask+" && exec make "+c.target); err != nil {
-			t.Fatalf("make %s: %v\n%s", c.target, err, out)
+	t.Run("it is made", func(t *testing.T) {
+		for _, c := range commands {
+			t.Run("make "+c.target, func(t *testing.T) {
+				t.Parallel()
+				if out, err := said(t, c.dir, with(c.settings...), "bash", "-c", "umask "+c.umask+" && exec make "+c.target); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+			})
 		}
+	})
+	if t.Failed() {
+		return
 	}
 	for _, name := range []string{"dist.zip", "dist.spdx.json"} {
 		a, b := contents(t, filepath.Join(here, name)), contents(t, filepath.Join(there, name))
