@@ -301,7 +301,7 @@ module app 'modules/app.bicep' = {
     instanceMemory: instanceMemory
     subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
     consoleClientId: consoleClientId
-    audiences: filter([calloutAudience, closeAudience], audience => !empty(audience))
+    audiences: filter(union([calloutAudience], [closeAudience]), audience => !empty(audience))
     settings: {
       // What the Functions host itself needs, and the app reads too.
       AzureWebJobsStorage__credential: 'managedidentity'

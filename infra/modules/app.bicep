@@ -131,7 +131,11 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
             clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
           }
           validation: {
-            allowedAudiences: concat([consoleClientId, 'api://${consoleClientId}'], audiences)
+            allowedAudiences: concat(
+              [consoleClientId],
+              audiences,
+              map(audiences, audience => replace(audience, 'api://', '')) // as tokens of version 2 have it
+            )
           }
         }
       }
