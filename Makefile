@@ -81,7 +81,7 @@ azurite: ## Azurite alone, on its usual ports, data in .azurite/, until Ctrl-C
 
 lint: $(GOLANGCI) $(ACTIONLINT) ## go vet, golangci-lint with gofumpt, actionlint, shellcheck where it is installed
 	go vet ./...
-	$(GOLANGCI) run
+	$(GOLANGCI) run --allow-parallel-runners
 	$(ACTIONLINT)
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/chromium .ci/run .ci/start .ci/test .ci/with-azurite infra/compile infra/deploy; \
 	else echo 'shellcheck: not installed, left out'; fi
