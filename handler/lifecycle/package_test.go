@@ -55,7 +55,7 @@ func unzip(t *testing.T, name, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer z.Close() //nolint:errcheck // it was only read
+	defer z.Close()
 	for _, f := range z.File {
 		to := filepath.Join(dir, filepath.FromSlash(f.Name))
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // as Azure lays it out

@@ -134,7 +134,7 @@ func unzipped(t *testing.T, name string) map[string][]byte {
 	t.Helper()
 	z, err := zip.OpenReader(name)
 	check(t, err)
-	defer z.Close() //nolint:errcheck // it was only read
+	defer z.Close()
 	files := map[string][]byte{}
 	for _, f := range z.File {
 		in, err := f.Open()

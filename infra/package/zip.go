@@ -125,8 +125,10 @@ func judge(name string, stdout io.Writer) (system string, err error) {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
 	defer func() { _ = in.Close() }()
-	if info, err := in.Stat(); err != nil || info.Mode().Perm()&0o111 == 0 {
-		return "", fmt.Errorf("%s: nobody may run its handler (%v): make package makes one that can be run", name, err)
+	if info, err := in.Stat(); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	} else if info.Mode().Perm()&0o111 == 0 {
+		return "", fmt.Errorf("%s: nobody may run its handler: make package makes one that can be run", name)
 	}
 	binary, err := io.ReadAll(in)
 	if err != nil {
