@@ -29,3 +29,6 @@ param catalogIds = []
 
 // One instance is kept warm, so that Entra's callout, which waits a second or two, never meets a cold start. 0 saves its price.
 param alwaysReadyInstances = 1
+
+// The relay is made once the app is published: `make deploy` says so on its command line, azd by this variable of its environment.
+param appPublished = bool(readEnvironmentVariable('APP_PUBLISHED', 'false'))

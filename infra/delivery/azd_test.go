@@ -48,6 +48,13 @@ func TestAzdPublishesThePackageToTheAppThatTheTemplateMakes(t *testing.T) {
 	if pack := service.Hooks["prepackage"]; pack.Shell != "sh" || pack.Run != "make package GOARCH=amd64" || !strings.Contains(string(made), " dist "+service.Dist) {
 		t.Errorf("the hook runs %q, which makes\n%s\nand what is uploaded is %q", pack.Run, made, service.Dist)
 	}
+	// The relay comes with a second look at the resources, once: from then on the environment says that the app is published.
+	if after := service.Hooks["postdeploy"]; after.Shell != "sh" || !strings.Contains(after.Run, "azd env set APP_PUBLISHED true && azd provision") {
+		t.Errorf("after the app is published, %q runs", after.Run)
+	}
+	if parameters := string(contents(t, "../main.bicepparam")); !strings.Contains(parameters, "\nparam appPublished = bool(readEnvironmentVariable('APP_PUBLISHED', 'false'))\n") {
+		t.Error("the parameters do not ask the environment whether the app is published")
+	}
 	if before := a.Hooks["preprovision"]; before.Shell != "sh" || before.Run != "infra/deploy parameters" {
 		t.Errorf("before the resources are made, %q runs", before.Run)
 	}

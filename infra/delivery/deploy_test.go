@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,12 +11,17 @@ import (
 )
 
 const (
-	signedIn  = "az account show --output none"
-	groupIs   = "az group show --name rg --output none"
-	resources = "az deployment group create --resource-group rg --name ticketbridge --parameters infra/ours.bicepparam --query properties.outputs.functionAppName.value --output tsv"
-	publish   = "func azure functionapp publish ticketbridge-x1y2 --custom --no-build"
-	outputs   = "az deployment group show --resource-group rg --name ticketbridge --query properties.outputs --output jsonc"
+	signedIn = "az account show --output none"
+	groupIs  = "az group show --name rg --output none"
+	publish  = "func azure functionapp publish ticketbridge-x1y2 --custom --no-build"
+	outputs  = "az deployment group show --resource-group rg --name ticketbridge --query properties.outputs --output jsonc"
 )
+
+// resources is how the template is deployed: before the app is published, and after it, when the Functions host has the key that the relay sends.
+func resources(published string) string {
+	return "az deployment group create --resource-group rg --name ticketbridge --parameters infra/ours.bicepparam --parameters appPublished=" + published +
+		" --query [properties.outputs.functionAppName.value, properties.outputs.relayResourceId.value] --output tsv"
+}
 
 // oneDeploy is how a given package gets into an app on Flex Consumption: the Azure CLI uploads it as it is.
 func oneDeploy(app string) string {
@@ -36,8 +42,9 @@ func TestDeployAsksForEachThingInItsOrderAndSaysWhatIsWrong(t *testing.T) {
 		asked    []string // in this order, and nothing else
 		fails    string   // what the message must say; "" is success
 	}{
-		{name: "the whole", settings: []string{group, ours}, asked: []string{signedIn, groupIs, resources, publish, "in dist", outputs}},
-		{name: "a given package", commands: []string{"az"}, settings: []string{group, ours, earlier}, asked: []string{signedIn, groupIs, resources, oneDeploy("ticketbridge-x1y2"), outputs}},
+		{name: "the whole", settings: []string{group, ours}, asked: []string{signedIn, groupIs, resources("false"), publish, "in dist", resources("true"), outputs}},
+		{name: "without a relay", settings: []string{group, ours, "RELAY_IN_AZURE="}, asked: []string{signedIn, groupIs, resources("false"), publish, "in dist", outputs}},
+		{name: "a given package", commands: []string{"az"}, settings: []string{group, ours, earlier}, asked: []string{signedIn, groupIs, resources("false"), oneDeploy("ticketbridge-x1y2"), resources("true"), outputs}},
 		{name: "the way back", commands: []string{"az"}, settings: []string{group, earlier, "APP_NAME=bridge-1"}, asked: []string{signedIn, groupIs, oneDeploy("bridge-1")}},
 		{name: "the app alone", settings: []string{group, "APP_NAME=ticketbridge-x1y2"}, asked: []string{signedIn, groupIs, publish, "in dist"}},
 		{name: "a look beforehand changes nothing", args: []string{"check"}, settings: []string{group, ours}, asked: []string{signedIn, groupIs}},
@@ -52,15 +59,19 @@ func TestDeployAsksForEachThingInItsOrderAndSaysWhatIsWrong(t *testing.T) {
 		{name: "no such package", settings: []string{group, ours, "PACKAGE=none.zip"}, fails: "there is no package none.zip"},
 		{name: "not signed in", settings: []string{group, ours, "REFUSED=az account"}, asked: []string{signedIn}, fails: "az login"},
 		{name: "no such resource group", settings: []string{group, ours, "REFUSED=az group"}, asked: []string{signedIn, groupIs}, fails: "az group create --name rg --location"},
-		{name: "the resources are refused", settings: []string{group, ours, "REFUSED=az deployment group create"}, asked: []string{signedIn, groupIs, resources}, fails: "the app is as it was"},
-		{name: "a template without the app's name", settings: []string{group, ours, "APP_IN_AZURE="}, asked: []string{signedIn, groupIs, resources}, fails: "functionAppName"},
+		{name: "the resources are refused", settings: []string{group, ours, "REFUSED=az deployment group create"}, asked: []string{signedIn, groupIs, resources("false")}, fails: "the app is as it was"},
+		{name: "a template without the app's name", settings: []string{group, ours, "APP_IN_AZURE="}, asked: []string{signedIn, groupIs, resources("false")}, fails: "functionAppName"},
 		{
-			name: "the app is not published", settings: []string{group, ours, "REFUSED=func"}, asked: []string{signedIn, groupIs, resources, publish, "in dist"},
-			fails: "make deploy RESOURCE_GROUP=rg APP_NAME=ticketbridge-x1y2\n",
+			name: "the relay is refused", settings: []string{group, ours, "REFUSED=" + strings.Split(resources("true"), " --query")[0]},
+			asked: []string{signedIn, groupIs, resources("false"), publish, "in dist", resources("true")}, fails: "the app is published, but the relay was not deployed",
+		},
+		{
+			name: "the app is not published", settings: []string{group, ours, "REFUSED=func"}, asked: []string{signedIn, groupIs, resources("false"), publish, "in dist"},
+			fails: "the app was not published",
 		},
 		{
 			name: "the package is not published", settings: []string{group, ours, earlier, "REFUSED=az functionapp"},
-			asked: []string{signedIn, groupIs, resources, oneDeploy("ticketbridge-x1y2")}, fails: "make deploy RESOURCE_GROUP=rg APP_NAME=ticketbridge-x1y2 PACKAGE=earlier.zip\n",
+			asked: []string{signedIn, groupIs, resources("false"), oneDeploy("ticketbridge-x1y2")}, fails: "the app was not published",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -109,4 +120,13 @@ func plain(t *testing.T) string {
 		check(t, os.Symlink(at, filepath.Join(dir, name)))
 	}
 	return dir
+}
+
+func TestTheTemplateHasWhatDeployGivesItAndAsksItFor(t *testing.T) {
+	t.Parallel()
+	var template struct{ Parameters, Outputs map[string]any }
+	check(t, json.Unmarshal(contents(t, "../main.json"), &template))
+	if template.Parameters["appPublished"] == nil || template.Outputs["functionAppName"] == nil || template.Outputs["relayResourceId"] == nil {
+		t.Error("the template lacks the parameter appPublished, or an output of functionAppName and relayResourceId")
+	}
 }

@@ -21,7 +21,7 @@ if [ -n "${REFUSED-}" ] && [[ "$asked" == "$REFUSED"* ]]; then
     exit 3
 fi
 if [[ "$asked" == "az deployment group create "* ]]; then
-    echo "${APP_IN_AZURE-ticketbridge-x1y2}"
+    printf '%s\n%s\n' "${APP_IN_AZURE-ticketbridge-x1y2}" "${RELAY_IN_AZURE-/subscriptions/s/relay}"
 fi
 `
 
