@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"encoding/json"
 	"maps"
 	"path/filepath"
 	"regexp"
@@ -57,7 +58,7 @@ func TestTheWorkflowTestsAndPacksEachChangeAndDeploysWhatItTestedAndPacked(t *te
 			}
 		}
 	}
-	want := map[string][]string{"test": {"make lint", "make infra", "make test"}, "package": {"make package"}, "deploy": {"infra/deploy"}}
+	want := map[string][]string{"test": {"make lint", "az bicep install --version " + compiler(t), "make infra", "make test"}, "package": {"make package"}, "deploy": {"infra/deploy"}}
 	if !maps.EqualFunc(runs, want, slices.Equal) {
 		t.Errorf("the jobs run %v, not %v", runs, want)
 	}
@@ -146,4 +147,20 @@ func TestTheWorkflowBuildsWithOneGoThatTheModuleTakes(t *testing.T) {
 	if version := w.Env["GO_VERSION"]; len(needed) != 2 || !regexp.MustCompile(`^`+regexp.QuoteMeta(string(needed[1]))+`\.\d+$`).MatchString(version) {
 		t.Errorf("it builds with Go %q, which is no version of the module's Go %s", version, needed[1:])
 	}
+}
+
+// compiler is the version of Bicep with which the template was compiled, as in v0.49.2.
+func compiler(t *testing.T) string {
+	t.Helper()
+	var template struct {
+		Metadata struct {
+			Generator struct{ Version string } `json:"_generator"`
+		}
+	}
+	check(t, json.Unmarshal(contents(t, "../main.json"), &template))
+	version := strings.Split(template.Metadata.Generator.Version, ".")
+	if len(version) != 4 {
+		t.Fatalf("main.json was compiled with %q", template.Metadata.Generator.Version)
+	}
+	return "v" + strings.Join(version[:3], ".")
 }
