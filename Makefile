@@ -97,7 +97,7 @@ $(ACTIONLINT):
 	@echo 'actionlint $(ACTIONLINT_VERSION): building it'
 	@GOFLAGS=-trimpath GOBIN=$(CURDIR)/$(@D) go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
 
-infra: ## compile infra/main.bicep to infra/main.json; any diagnostic and any odd layout is a failure
+infra: ## compile infra/main.bicep to infra/main.json, and the snapshots; any diagnostic and any odd layout is a failure
 	@infra/compile
 
 servicenow-app: $(APP_ZIP) ## the companion app for ServiceNow, for installation (installs ServiceNow's SDK by npm, once)
