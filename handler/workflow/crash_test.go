@@ -384,8 +384,15 @@ func TestTwoInstancesOnOneStorageDoNothingTwice(t *testing.T) {
 
 // Several find an intent whose owner died, at the same time: one of them takes it over.
 func TestAnIntentIsTakenOverByOneOnly(t *testing.T) {
-	for op, why := range map[string]string{"create ticket": workflow.WhyCallout, "answer": workflow.WhyClosed} {
+	for _, c := range []struct {
+		op, why string
+		left    fate // what becomes of the first attempt: its worker dies with the lease, or gives it back
+	}{
+		{"create ticket", workflow.WhyCallout, killedBefore}, {"create ticket", workflow.WhyCallout, refused},
+		{"answer", workflow.WhyClosed, killedBefore}, {"answer", workflow.WhyClosed, refused},
+	} {
 		inWorld(t, nil, func(w *world) {
+			op := c.op
 			w.silent = true
 			died := false
 			w.tap.reset(func(_ int, what string) fate {
@@ -393,7 +400,7 @@ func TestAnIntentIsTakenOverByOneOnly(t *testing.T) {
 					return passes
 				}
 				died = true
-				return killedBefore
+				return c.left
 			})
 			key := w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
 			if op == "answer" {
@@ -409,14 +416,14 @@ func TestAnIntentIsTakenOverByOneOnly(t *testing.T) {
 			var all sync.WaitGroup
 			for range 5 {
 				all.Go(func() {
-					if err := w.first.Advance(w.invocation(), workflow.Message{Key: key, Why: why}); err != nil {
+					if err := w.first.Advance(w.invocation(), workflow.Message{Key: key, Why: c.why}); err != nil {
 						t.Error(err)
 					}
 				})
 			}
 			all.Wait()
 			if n := w.called(op); n != 1 {
-				t.Errorf("%s: %d times", op, n)
+				t.Errorf("%s, the first %s: %d times", op, c.left, n)
 			}
 			w.check(key)
 		})
