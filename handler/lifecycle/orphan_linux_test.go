@@ -171,7 +171,13 @@ func TestAnOrphanThatWritesBesideItsSuccessorLosesByTheETag(t *testing.T) {
 				w.becomes(key, "open")
 				w.closeTicket(request, 0, servicenow.Closing{Outcome: servicenow.Complete})
 			}
-			before := w.becomes(key, "resumed")
+			w.becomes(key, "resumed")
+			var before stage
+			w.until("the ticket to be told", func() bool { // its successor's last word
+				var ok bool
+				before, ok = w.shown(key)
+				return ok && strings.Contains(before.told(), "told ticket ")
+			})
 			conflicts.Store(0)
 			// Its successor has done it all; now the orphan goes on where it was, and has old news to write.
 			letGo()
