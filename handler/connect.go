@@ -24,7 +24,7 @@ type connectCommand struct {
 	Relay    string   `placeholder:"ID" help:"The resource id of the Logic App that relays callouts to the function."`
 	RelayURL string   `name:"relay-url" placeholder:"URL" help:"The URL of its trigger: only when an application signs in instead of a person."`
 	Function string   `placeholder:"URL" help:"The function's URL, with ?code= and its key: instead of a relay, where Graph lets entitlement management call it directly."`
-	TestURL  string   `name:"test-url" placeholder:"URL" help:"The function's URL, for a connection test at the end (-function is tested by itself)."`
+	TestURL  string   `name:"test-url" placeholder:"URL" help:"Where the function takes callouts, as in https://<app>.azurewebsites.net/api/callout, for a connection test at the end (-function is tested by itself)."`
 
 	Identity      string   `placeholder:"ID" help:"Object id (principal id) of the function's managed identity: gets the role Access package assignment manager of the catalog."`
 	RelayIdentity string   `placeholder:"ID" help:"Object id of the relay's managed identity: gets the app role Callout.Send."`

@@ -388,8 +388,10 @@ func TestAnIntentIsTakenOverByOneOnly(t *testing.T) {
 		op, why string
 		left    fate // what becomes of the first attempt: its worker dies with the lease, or gives it back
 	}{
-		{"create ticket", workflow.WhyCallout, killedBefore}, {"create ticket", workflow.WhyCallout, refused},
-		{"answer", workflow.WhyClosed, killedBefore}, {"answer", workflow.WhyClosed, refused},
+		{"create ticket", workflow.WhyCallout, killedBefore},
+		{"create ticket", workflow.WhyCallout, refused},
+		{"answer", workflow.WhyClosed, killedBefore},
+		{"answer", workflow.WhyClosed, refused},
 	} {
 		inWorld(t, nil, func(w *world) {
 			op := c.op
