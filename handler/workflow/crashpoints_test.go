@@ -24,17 +24,20 @@ func (e effect) fates() []fate {
 	return all
 }
 
-// crashSeed chooses what is not tried each time. CRASH_SEED repeats a choice; CRASH_SEED=all tries everything.
+// crashSeed chooses what is not tried each time: the same in each run, so that a run that fails was made to by what was changed. CRASH_SEED is another choice,
+// CRASH_SEED=random a new one each time, and CRASH_SEED=all tries everything.
 var crashSeed = sync.OnceValues(func() (seed uint64, all bool) {
 	switch s := os.Getenv("CRASH_SEED"); s {
 	case "":
+		return 1, false
+	case "random":
 		return rand.Uint64N(1_000_000), false
 	case "all":
 		return 0, true
 	default:
 		n, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
-			panic("CRASH_SEED must be a number, or all: " + s)
+			panic("CRASH_SEED must be a number, random or all: " + s)
 		}
 		return n, false
 	}
