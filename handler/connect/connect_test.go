@@ -153,6 +153,14 @@ func (w *world) undo(wish connect.Wish) {
 	w.apply(p)
 }
 
+// nothingLeft holds that all is as the wish says: a second run would write nothing.
+func (w *world) nothingLeft(wish connect.Wish) {
+	w.t.Helper()
+	if again := w.plan(wish); again.Writes() > 0 {
+		w.t.Errorf("left to do:\n%s", again.Text())
+	}
+}
+
 // writes is how many calls to Graph there were that can change something.
 func (w *world) writes() (n int) {
 	for route, count := range w.Calls() {
@@ -504,9 +512,7 @@ func TestAChangedWishChangesWhatIsThereAndNothingElse(t *testing.T) {
 		}
 	}
 	w.apply(p)
-	if again := w.plan(wish); again.Writes() > 0 {
-		t.Errorf("left to do:\n%s", again.Text())
-	}
+	w.nothingLeft(wish)
 	w.undo(wish)
 	w.same(before)
 }
@@ -586,9 +592,7 @@ func TestAnExtensionThatLostItsCallbackIsMendedByRunningAgainOrSaidAgain(t *test
 		t.Errorf("%q is not in:\n%s", want, p.Text())
 	}
 	w.apply(p)
-	if again := w.plan(wish); again.Writes() > 0 {
-		t.Errorf("left to do:\n%s", again.Text())
-	}
+	w.nothingLeft(wish)
 }
 
 func TestWhatStandsInTheWayIsSaidWithItsRemedyBeforeAnythingIsWritten(t *testing.T) {
@@ -759,9 +763,7 @@ func TestAnApplicationThatSignsInIsToldToGiveTheRelaysURL(t *testing.T) {
 	wish.RelayURL = "https://prod-31.eastus.logic.azure.com/workflows/x/triggers/manual/paths/invoke"
 	w.connect(wish)
 	wish.RelayURL = "" // what is there stays
-	if again := w.plan(wish); again.Writes() > 0 {
-		t.Errorf("left to do:\n%s", again.Text())
-	}
+	w.nothingLeft(wish)
 }
 
 func TestACatalogOwnerConnectsHisCatalogWithoutAnyDirectoryRole(t *testing.T) {
@@ -775,9 +777,7 @@ func TestACatalogOwnerConnectsHisCatalogWithoutAnyDirectoryRole(t *testing.T) {
 	wish := w.wish()
 	wish.App, wish.RelayIdentity, wish.CloseCallers = "", "", nil
 	w.connect(wish)
-	if again := w.plan(wish); again.Writes() > 0 {
-		t.Errorf("left to do:\n%s", again.Text())
-	}
+	w.nothingLeft(wish)
 	w.undo(wish)
 	w.same(before)
 }
@@ -814,9 +814,7 @@ func TestAnApplicationThatIsNotKnownEverywhereYetIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(c *entra.Config) { c.Replication = 4 })
 		w.connect(w.wish())
-		if again := w.plan(w.wish()); again.Writes() > 0 {
-			t.Errorf("left to do:\n%s", again.Text())
-		}
+		w.nothingLeft(w.wish())
 	})
 }
 

@@ -1,12 +1,9 @@
 package entra
 
 import (
-	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
-	"ticketbridge/handler/correlation"
 	"ticketbridge/handler/entra/graphapi"
 	"ticketbridge/handler/fault"
 )
@@ -21,9 +18,6 @@ const (
 	adviseURL = "Check GRAPH_URL, and what stands between the function and Graph."
 )
 
-// unknownError is what Graph is reported to answer, with an empty message, when it does not say what happened.
-const unknownError = "UnknownError"
-
 // fault says how a call ended that did not end well, from what was seen of it; err is the SDK's, and lost the reason for a call that may have
 // arrived and has no usable answer. The SDK's errors for Graph's answers are not used: they have whole messages in them, which may name people.
 func (x *exchange) fault(op string, lost fault.Reason, err error) error {
@@ -32,7 +26,7 @@ func (x *exchange) fault(op string, lost fault.Reason, err error) error {
 	}
 	e := &fault.Error{Op: op, Status: x.status}
 	if x.status == 0 {
-		e.Err = x.cause(err)
+		e.Err = graphapi.Cause(err, x.token())
 		switch {
 		case !x.tried && x.late == nil:
 			e.Reason, e.Detail = fault.Internal, "the call could not be made"
@@ -62,7 +56,7 @@ func (x *exchange) fault(op string, lost fault.Reason, err error) error {
 	case s == http.StatusNotFound && code == "":
 		// Not Graph's words: that a proxy or a wrong address knows no such path must not pass for a withdrawn request.
 		e.Reason, e.Detail, e.Advice = lost, "what answered does not answer as Graph does", adviseURL
-	case code == unknownError && message == "":
+	case code == graphapi.UnknownError && message == "":
 		e.Reason = lost // it does not say what happened, so it is not taken for a refusal
 	case s == http.StatusNotFound:
 		e.Reason = fault.NotFound
@@ -78,31 +72,16 @@ func (x *exchange) describe(code, message string) string {
 	if c := graphapi.PlainCode(code); c != "" {
 		parts = append(parts, c)
 	}
-	if m := x.clean(message); m != "" {
+	if m := graphapi.Clean(message, x.token()); m != "" {
 		parts = append(parts, m)
 	}
-	out := strings.Join(parts, ": ")
-	if id, ok := correlation.GUID(x.header.Get("Request-Id")); ok {
-		out = strings.TrimSpace(out + " (Graph's request-id " + id + ")")
-	}
-	return out
+	return strings.TrimSpace(strings.Join(parts, ": ") + graphapi.Support(x.header))
 }
 
-// clean keeps of somebody else's message what may be shown.
-func (x *exchange) clean(message string) string {
+// token is the one that was sent, to keep it out of errors.
+func (x *exchange) token() string {
 	_, token, _ := strings.Cut(x.bearer, " ")
-	return graphapi.Clean(message, token)
-}
-
-// cause is err without the URL that net/http puts in front.
-func (x *exchange) cause(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err
-	}
-	if err != nil && x.clean(err.Error()) == "" {
-		return errors.New("a text that is not shown")
-	}
-	return err
+	return token
 }
 
 // credentialFault says why there was no token; nothing was sent then.

@@ -342,6 +342,14 @@ func (s *step) open(ctx context.Context) (bool, error) {
 	return s.look, s.save(ctx)
 }
 
+// leaseFor is an error when the lease has less left than the call needs.
+func (s *step) leaseFor(op string, need time.Duration) error {
+	if s.c.LeaseUntil.Sub(s.now()) < need {
+		return &fault.Error{Op: op, Reason: fault.Conflict, Detail: "the lease on the intent is running out"}
+	}
+	return nil
+}
+
 // ensure returns the i-th ticket: the one that exists, or a new one. Errors of ServiceNow.
 func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 	t, id := s.c.Tickets[i], s.c.Key.TicketID(i)
@@ -359,8 +367,8 @@ func (s *step) ensure(ctx context.Context, i int) (ticket.Record, error) {
 		}
 	}
 	// Whoever takes over after the lease must find what this call creates: so do not start it when the lease has too little left.
-	if left := s.c.LeaseUntil.Sub(s.now()); left < s.p.CallTimeout+s.p.Settle {
-		return ticket.Record{}, &fault.Error{Op: "create ticket", Reason: fault.Conflict, Detail: "the lease on the intent is running out"}
+	if err := s.leaseFor("create ticket", s.p.CallTimeout+s.p.Settle); err != nil {
+		return ticket.Record{}, err
 	}
 	call, cancel := context.WithTimeout(ctx, s.p.CallTimeout)
 	defer cancel()
@@ -417,14 +425,8 @@ func (s *step) check(ctx context.Context) (bool, error) {
 		changed = true
 	}
 	if s.m.Why == WhySweep && s.c.Waits {
-		if !s.toldWaiting(now) {
-			ended, err := s.leftEntra(ctx)
-			if err != nil {
-				return false, err
-			}
-			if ended {
-				return true, nil
-			}
+		if ended, err := s.stillAsked(ctx); ended || err != nil {
+			return ended, err
 		}
 		if told, err := s.remind(ctx); told || err != nil {
 			return false, err
@@ -552,8 +554,8 @@ func (s *step) answer(ctx context.Context) (bool, error) {
 		}
 	}
 	// Whoever takes over after the lease asks how the request stands; so do not begin what may outlast it.
-	if left := c.LeaseUntil.Sub(s.now()); left < s.p.GraphTimeout {
-		return s.tryLater(ctx, &fault.Error{Op: "tell Graph", Reason: fault.Conflict, Detail: "the lease on the intent is running out"})
+	if err := s.leaseFor("tell Graph", s.p.GraphTimeout); err != nil {
+		return s.tryLater(ctx, err)
 	}
 	d := Decision(c.ResumeWith)
 	call, cancel := context.WithTimeout(ctx, s.p.GraphTimeout)
@@ -640,7 +642,7 @@ func (s *step) undecided(ctx context.Context) (bool, error) {
 	return s.stillAsked(ctx)
 }
 
-// stillAsked looks whether a held or failed request has left Entra meanwhile; then nobody has to decide any more.
+// stillAsked looks, for the sweep, whether a request has left Entra meanwhile, unless Graph just said that it waits; then nobody has to close its tickets, or to decide, any more.
 func (s *step) stillAsked(ctx context.Context) (bool, error) {
 	if s.m.Why != WhySweep || !s.c.Waits || s.toldWaiting(s.now()) {
 		return false, nil

@@ -288,7 +288,7 @@ func (s *step) remind(ctx context.Context) (bool, error) {
 	}
 	text := "Microsoft Entra stops waiting for this ticket on " + s.c.Deadline.UTC().Format(moment) + ". Unless it is closed by then, the request fails."
 	for _, t := range open {
-		if left := s.c.LeaseUntil.Sub(s.now()); left < s.p.CallTimeout || !hasTime(ctx, s.p.CallTimeout) {
+		if s.leaseFor("remind", s.p.CallTimeout) != nil || !hasTime(ctx, s.p.CallTimeout) {
 			break // the next look is soon enough
 		}
 		var err error

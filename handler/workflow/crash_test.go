@@ -396,20 +396,14 @@ func TestAnIntentIsTakenOverByOneOnly(t *testing.T) {
 		inWorld(t, nil, func(w *world) {
 			op := c.op
 			w.silent = true
-			died := false
-			w.tap.reset(func(_ int, what string) fate {
-				if what != op || died {
-					return passes
-				}
-				died = true
-				return c.left
-			})
+			died, decide := first(op, c.left)
+			w.tap.reset(decide)
 			key := w.submit(entra.NewRequest{Policy: w.sample.LedgerPolicy})
 			if op == "answer" {
 				w.until(key, correlation.Open)
 				w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
 			}
-			w.run(time.Minute, func() bool { return died })
+			w.run(time.Minute, func() bool { return *died })
 			time.Sleep(5 * time.Minute) // the lease ends
 			w.tap.reset(func(int, string) fate {
 				time.Sleep(time.Second) // each call takes its time, so that all are at the same point

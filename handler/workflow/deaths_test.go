@@ -161,20 +161,14 @@ func TestNobodyTellsGraphWhenTheLeaseIsRunningOut(t *testing.T) {
 func TestACloseMessageWhoseProcessDiedIsNotWaitedFor(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		key := w.opened()
-		died := false
-		w.tap.reset(func(_ int, op string) fate {
-			if died || op != "read ticket" {
-				return passes
-			}
-			died = true
-			return killedBefore
-		})
+		died, decide := first("read ticket", killedBefore)
+		w.tap.reset(decide)
 		w.swept = time.Now()
 		start := time.Now()
 		w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
 		w.until(key, correlation.Resumed)
-		if took := time.Since(start); !died || took > 3*time.Minute {
-			t.Errorf("died: %t; resumed after %s", died, took)
+		if took := time.Since(start); !*died || took > 3*time.Minute {
+			t.Errorf("died: %t; resumed after %s", *died, took)
 		}
 		w.check(key)
 	})

@@ -45,14 +45,7 @@ func TestTheSweepFindsWhatIsStuckAtEachStep(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inWorld(t, nil, func(w *world) {
-				died := false
-				die := func(_ int, op string) fate {
-					if died || op != c.op {
-						return passes
-					}
-					died = true
-					return c.fate
-				}
+				died, die := first(c.op, c.fate)
 				var key correlation.Key
 				switch {
 				case c.op == "put":
@@ -73,7 +66,7 @@ func TestTheSweepFindsWhatIsStuckAtEachStep(t *testing.T) {
 						w.close(key, servicenow.Closing{Outcome: servicenow.Complete})
 					}
 				}
-				if !w.run(15*time.Minute, func() bool { return died }) {
+				if !w.run(15*time.Minute, func() bool { return *died }) {
 					t.Fatal("nobody died")
 				}
 				if got := w.load(key); got.State != c.state {

@@ -69,6 +69,18 @@ func (x *tap) reset(f func(n int, op string) fate) {
 	x.seen, x.fate = nil, f
 }
 
+// first is the fate of the first call of that name, and says whether it was met; all others pass.
+func first(op string, f fate) (met *bool, decide func(n int, op string) fate) {
+	met = new(bool)
+	return met, func(_ int, what string) fate {
+		if *met || what != op {
+			return passes
+		}
+		*met = true
+		return f
+	}
+}
+
 // calls returns how often each call was made since reset.
 func (x *tap) calls() map[string]int {
 	x.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -17,8 +18,8 @@ import (
 	"ticketbridge/handler/fault"
 )
 
-// unknownError is what Graph is reported to answer, with an empty message, when it does not say what happened.
-const unknownError = "UnknownError"
+// UnknownError is the code that Graph is reported to answer, with an empty message, when it does not say what happened.
+const UnknownError = "UnknownError"
 
 const adviseURL = "Check GRAPH_URL, and what stands between this program and Graph."
 
@@ -75,22 +76,22 @@ func refused(op string, read bool, resp *http.Response, body []byte) error {
 		e.Reason = fault.Unauthorized
 	case s == http.StatusForbidden:
 		e.Reason = fault.Forbidden
-	case s == http.StatusNotFound && (code != unknownError || message != ""):
+	case s == http.StatusNotFound && (code != UnknownError || message != ""):
 		e.Reason = fault.NotFound
 	case s == http.StatusConflict:
 		e.Reason = fault.Exists
 	default:
 		e.Reason = fault.Refused
 	}
-	if id := support(resp.Header); id != "" {
+	if id := Support(resp.Header); id != "" {
 		e.Detail = "Graph turned it down" + id
 	}
 	e.Err = said
 	return e
 }
 
-// support is the id that Microsoft's support asks for, as an aside; "" when there is none.
-func support(h http.Header) string {
+// Support is the id that Microsoft's support asks for, as an aside; "" when there is none.
+func Support(h http.Header) string {
 	if id, ok := correlation.GUID(h.Get("Request-Id")); ok {
 		return " (Graph's request-id " + id + ")"
 	}
@@ -154,6 +155,17 @@ func Clean(message, token string) string {
 		message = string(r[:199]) + "…"
 	}
 	return message
+}
+
+// Cause is err without the URL that net/http puts in front, and without what may not be shown; token as for Clean.
+func Cause(err error, token string) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if err != nil && Clean(err.Error(), token) == "" {
+		return errors.New("a text that is not shown")
+	}
+	return err
 }
 
 // RetryAfter reads Retry-After, seconds or a date; 0 when there is none that makes sense.

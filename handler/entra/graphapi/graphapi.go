@@ -135,7 +135,7 @@ func (c *Client) List(ctx context.Context, op, path string, query url.Values) ([
 			return nil, err
 		}
 		if page.Value == nil { // an empty list is [], and something else is not a list
-			return nil, &fault.Error{Op: op, Reason: fault.Unreachable, Status: http.StatusOK, Advice: adviseURL, Detail: "what answered does not answer with a list, as Graph does" + support(header)}
+			return nil, &fault.Error{Op: op, Reason: fault.Unreachable, Status: http.StatusOK, Advice: adviseURL, Detail: "what answered does not answer with a list, as Graph does" + Support(header)}
 		}
 		all = append(all, page.Value...)
 		if page.Next == "" {
@@ -254,13 +254,7 @@ func (c *Client) lost(ctx context.Context, op string, read bool, err error) erro
 	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
 		e.Reason, e.Detail = fault.Unreachable, "there was no connection to Graph, so nothing was sent"
 	}
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err
-	}
-	if err != nil && Clean(err.Error(), "") == "" {
-		err = errors.New("a text that is not shown")
-	}
-	e.Err = err
+	e.Err = Cause(err, "")
 	return e
 }
 
